@@ -1,0 +1,4 @@
+//! The guest's first process.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! xlaunch: boots Linux in a throwaway sandbox on a complete, fixed PC.
+#![forbid(unsafe_code)]
+

@@ -1,0 +1,4 @@
+//! The `xlaunch` command.
+#![forbid(unsafe_code)]
+
+fn main() {}

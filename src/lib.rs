@@ -1,3 +1,5 @@
 //! xlaunch: boots Linux in a throwaway sandbox on a complete, fixed PC.
 #![forbid(unsafe_code)]
 
+
+pub mod bus;

@@ -1,5 +1,4 @@
 //! xlaunch: boots Linux in a throwaway sandbox on a complete, fixed PC.
 #![forbid(unsafe_code)]
 
-
 pub mod bus;

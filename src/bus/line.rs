@@ -20,12 +20,20 @@ pub struct Line {
 impl Line {
     /// A wire to `sink`, as its driver number `driver`, low at first.
     pub fn new(sink: Arc<dyn LineSink>, driver: u32) -> Self {
-        Self { sink: Some(sink), driver, level: AtomicBool::new(false) }
+        Self {
+            sink: Some(sink),
+            driver,
+            level: AtomicBool::new(false),
+        }
     }
 
     /// A wire that ends nowhere and only remembers its level.
     pub fn loose() -> Self {
-        Self { sink: None, driver: 0, level: AtomicBool::new(false) }
+        Self {
+            sink: None,
+            driver: 0,
+            level: AtomicBool::new(false),
+        }
     }
 
     /// Drives the wire. Setting the level that it already has does nothing.

@@ -15,7 +15,11 @@ impl Nanos {
     /// The first time at which a clock of `hz` has made `ticks` ticks; the end of time where that overflows.
     pub const fn at_tick(ticks: u64, hz: u64) -> Self {
         let ns = (ticks as u128 * 1_000_000_000).div_ceil(hz as u128);
-        if ns > u64::MAX as u128 { Self(u64::MAX) } else { Self(ns as u64) }
+        if ns > u64::MAX as u128 {
+            Self(u64::MAX)
+        } else {
+            Self(ns as u64)
+        }
     }
 }
 

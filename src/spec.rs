@@ -1,0 +1,168 @@
+//! What machine is meant: the command line after all its questions have been answered.
+//!
+//! A `MachineSpec` is total. Nothing in it "must be set by then", and every combination that cannot work was refused
+//! before it was made. It names files but opens none: that is the machine builder's step, so that a spec can be made,
+//! compared and printed in a test without touching the host.
+
+use std::path::PathBuf;
+
+/// One kibibyte.
+pub const KIB: u64 = 1 << 10;
+/// One mebibyte.
+pub const MIB: u64 = 1 << 20;
+/// One gibibyte.
+pub const GIB: u64 = 1 << 30;
+
+/// The least memory a machine can have: below it no Linux kernel unpacks.
+pub const MEMORY_MIN: u64 = 16 * MIB;
+/// The most memory a machine can have.
+pub const MEMORY_MAX: u64 = 256 * GIB;
+/// The memory that a machine has when nothing is said.
+pub const MEMORY_DEFAULT: u64 = GIB;
+/// The most CPUs a machine can have.
+pub const CPUS_MAX: u8 = 64;
+/// The CPUs that a machine has when nothing is said.
+pub const CPUS_DEFAULT: u8 = 2;
+
+/// The size of a guest page; memory is a whole number of them.
+const PAGE: u64 = 4 * KIB;
+
+/// A machine to build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineSpec {
+    /// Memory, committed by the host only as the guest touches it.
+    pub memory: MemorySize,
+    /// The number of CPUs.
+    pub cpus: CpuCount,
+    /// What executes them.
+    pub engine: Engine,
+    /// The kernel, a bzImage.
+    pub kernel: Image,
+    /// The initial RAM disk. `None` boots a kernel that needs none.
+    pub initrd: Option<Image>,
+    /// The kernel's whole command line.
+    pub cmdline: String,
+    /// The virtio-blk disks, in order: the first is /dev/vda.
+    pub disks: Vec<Disk>,
+}
+
+/// What executes the guest's CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// Our own CPU in software.
+    Soft,
+}
+
+/// Where a boot image's bytes come from.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Image {
+    /// Built into this program.
+    Bundled(&'static [u8]),
+    /// A file of the host.
+    File(PathBuf),
+}
+
+impl std::fmt::Debug for Image {
+    /// Without the megabytes.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bundled(bytes) => write!(f, "Bundled({} bytes)", bytes.len()),
+            Self::File(path) => write!(f, "File({path:?})"),
+        }
+    }
+}
+
+/// One disk. What the guest writes is thrown away when the machine ends; the file never changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// The raw image.
+    pub path: PathBuf,
+}
+
+/// A number of bytes of memory that a machine can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MemorySize(u64);
+
+impl MemorySize {
+    /// The size, where it is a whole number of pages from `MEMORY_MIN` to `MEMORY_MAX`.
+    pub const fn new(bytes: u64) -> Option<Self> {
+        if bytes >= MEMORY_MIN && bytes <= MEMORY_MAX && bytes.is_multiple_of(PAGE) {
+            Some(Self(bytes))
+        } else {
+            None
+        }
+    }
+
+    /// The size in bytes.
+    pub const fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl Default for MemorySize {
+    fn default() -> Self {
+        Self(MEMORY_DEFAULT)
+    }
+}
+
+/// A number of CPUs that a machine can have: 1 to `CPUS_MAX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CpuCount(u8);
+
+impl CpuCount {
+    /// The count, where it is within bounds.
+    pub const fn new(count: u8) -> Option<Self> {
+        if count >= 1 && count <= CPUS_MAX {
+            Some(Self(count))
+        } else {
+            None
+        }
+    }
+
+    /// The count.
+    pub const fn count(self) -> u8 {
+        self.0
+    }
+}
+
+impl Default for CpuCount {
+    fn default() -> Self {
+        Self(CPUS_DEFAULT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_bounded_whole_pages() {
+        assert_eq!(
+            MemorySize::new(MEMORY_MIN).map(MemorySize::bytes),
+            Some(16 << 20)
+        );
+        assert_eq!(
+            MemorySize::new(MEMORY_MAX).map(MemorySize::bytes),
+            Some(256 << 30)
+        );
+        assert_eq!(MemorySize::new(MEMORY_MIN - PAGE), None);
+        assert_eq!(MemorySize::new(MEMORY_MAX + PAGE), None);
+        assert_eq!(MemorySize::new(GIB + 1), None);
+    }
+
+    #[test]
+    fn cpus_are_one_to_sixty_four() {
+        assert_eq!(CpuCount::new(0), None);
+        assert_eq!(CpuCount::new(1).map(CpuCount::count), Some(1));
+        assert_eq!(CpuCount::new(64).map(CpuCount::count), Some(64));
+        assert_eq!(CpuCount::new(65), None);
+    }
+
+    #[test]
+    fn a_bundled_image_prints_its_length_only() {
+        assert_eq!(
+            format!("{:?}", Image::Bundled(&[1, 2, 3])),
+            "Bundled(3 bytes)"
+        );
+    }
+}

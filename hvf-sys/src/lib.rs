@@ -2,3 +2,5 @@
 //! opens with the invariants that it keeps, and each `unsafe` block says why they hold.
 
 pub mod ram;
+
+pub mod cpu;

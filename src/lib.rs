@@ -2,5 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bus;
+pub mod cpu;
 pub mod layout;
 pub mod spec;
+pub mod x86;

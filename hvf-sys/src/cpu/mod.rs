@@ -9,8 +9,10 @@ mod attention;
 mod insn;
 mod op;
 mod state;
+mod tlb;
 
 pub use attention::Attention;
 pub use insn::{Insn, InsnBuilder, Mem, Operand, Prefix, Reg};
 pub use op::Op;
 pub use state::{Descriptors, Fpu, Msrs, Segment, State};
+pub use tlb::{Grant, Space, Tlb};

@@ -4,21 +4,34 @@
 //! x86-64 plain moves already have the order that guests expect; on AArch64 loads acquire and stores release,
 //! which keeps the order of an x86 guest (TSO) for aligned accesses.
 
-/// A machine word of 1, 2, 4, 8 or 16 bytes that guest memory can be accessed in.
-pub(crate) trait Word: Copy + Eq {
+/// A machine word of 1, 2, 4, 8 or 16 bytes that guest memory can be accessed in: `u8` to `u128`, and no others.
+pub trait Word: Copy + Eq + sealed::Sealed {
     /// # Safety
     /// `from` points to as many readable bytes of a live mapping as the word has.
+    #[doc(hidden)]
     unsafe fn load(from: *const u8) -> Self;
 
     /// # Safety
     /// `to` points to as many writable bytes of a live mapping as the word has.
+    #[doc(hidden)]
     unsafe fn store(to: *mut u8, value: Self);
 
     /// Stores `new` where `old` is found, in one locked operation; gives what was found.
     ///
     /// # Safety
     /// As `store`, and `at` is aligned to the word's size.
+    #[doc(hidden)]
     unsafe fn compare_exchange(at: *mut u8, old: Self, new: Self) -> Self;
+}
+
+mod sealed {
+    /// Keeps `Word` to the types of this module.
+    pub trait Sealed {}
+    impl Sealed for u8 {}
+    impl Sealed for u16 {}
+    impl Sealed for u32 {}
+    impl Sealed for u64 {}
+    impl Sealed for u128 {}
 }
 
 #[cfg(target_arch = "x86_64")]

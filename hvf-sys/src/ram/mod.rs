@@ -17,7 +17,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-pub(crate) use access::Word;
+pub use access::Word;
+pub(crate) use access::copy;
 pub use code::CodeMark;
 use code::PageState;
 use mapping::Mapping;
@@ -99,7 +100,7 @@ impl Ram {
         let host = self.host_or_err(gpa, into.len() as u64)?;
         // SAFETY: the source is a confirmed range of a live mapping, the target a slice of the same length; they
         // cannot overlap, because no reference into guest memory exists.
-        unsafe { access::copy(into.as_mut_ptr(), host, into.len()) };
+        unsafe { copy(into.as_mut_ptr(), host, into.len()) };
         Ok(())
     }
 
@@ -107,7 +108,7 @@ impl Ram {
     pub fn write(&self, gpa: u64, from: &[u8]) -> Result<(), OutsideRam> {
         let host = self.host_or_err(gpa, from.len() as u64)?;
         // SAFETY: as in `read`, the other way round.
-        unsafe { access::copy(host, from.as_ptr(), from.len()) };
+        unsafe { copy(host, from.as_ptr(), from.len()) };
         self.written(gpa, from.len() as u64);
         Ok(())
     }

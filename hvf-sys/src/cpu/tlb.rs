@@ -1,0 +1,323 @@
+//! The translation look-aside buffer: from linear addresses straight to host memory.
+//!
+//! Invariants: an entry's `host` plus any linear address inside the entry's page lies in a page that `Ram` issued,
+//! and the `Arc<Ram>` here keeps that mapping alive. Entries are private and only `fill` writes them. A page that
+//! holds decoded code never gets a write tag, so every write to it is seen (see `ram::code`).
+
+use std::sync::Arc;
+
+use crate::ram::{PAGE, Ram, Word, copy};
+
+/// Whose view of memory an access takes. Each has its own entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Space {
+    /// The supervisor, where user pages are out of bounds (SMAP).
+    Supervisor = 0,
+    /// The user.
+    User = 1,
+    /// The supervisor, where user pages are allowed (no SMAP, or EFLAGS.AC set).
+    SupervisorOnUser = 2,
+}
+
+/// What the page tables allow of a page in one space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Loads are allowed.
+    pub read: bool,
+    /// Stores are allowed, and the dirty bit is already set.
+    pub write: bool,
+    /// The entry outlives a write to CR3.
+    pub global: bool,
+}
+
+const SPACES: usize = 4;
+const ENTRIES: usize = 1024;
+/// A tag that no page has: pages are aligned.
+const INVALID: u64 = 1;
+const GLOBAL: u64 = 1;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Entry {
+    read: u64,
+    write: u64,
+    /// Host address minus linear address, modulo 2^64.
+    host: u64,
+    /// The guest physical page, with `GLOBAL`.
+    page: u64,
+}
+
+const EMPTY: Entry = Entry {
+    read: INVALID,
+    write: INVALID,
+    host: 0,
+    page: 0,
+};
+
+/// One vCPU's TLB for data accesses.
+#[repr(C)]
+pub struct Tlb {
+    entries: Box<[Entry; SPACES * ENTRIES]>,
+    ram: Arc<Ram>,
+}
+
+impl Tlb {
+    /// An empty TLB over `ram`.
+    pub fn new(ram: Arc<Ram>) -> Self {
+        Self {
+            entries: Box::new([EMPTY; SPACES * ENTRIES]),
+            ram,
+        }
+    }
+
+    /// The memory behind it.
+    pub fn ram(&self) -> &Arc<Ram> {
+        &self.ram
+    }
+
+    /// Enters the translation of a linear page to a guest physical page of RAM. False where there is no RAM.
+    pub fn fill(&mut self, space: Space, va: u64, gpa: u64, grant: Grant) -> bool {
+        let (va, gpa) = (va & !(PAGE - 1), gpa & !(PAGE - 1));
+        let Some(host) = self.ram.host(gpa, PAGE) else {
+            return false;
+        };
+        let write = grant.write && self.ram.may_cache_writes(gpa);
+        self.entries[slot(space, va)] = Entry {
+            read: if grant.read { va } else { INVALID },
+            write: if write { va } else { INVALID },
+            host: (host.expose_provenance() as u64).wrapping_sub(va),
+            page: gpa | if grant.global { GLOBAL } else { 0 },
+        };
+        true
+    }
+
+    /// Loads a word; `None` where there is no entry or the word crosses the page's end.
+    #[inline(always)]
+    pub fn load<W: Word>(&self, space: Space, va: u64) -> Option<W> {
+        let entry = &self.entries[slot(space, va)];
+        if entry.read == va & !(PAGE - 1) && inside::<W>(va) {
+            // SAFETY: the entry's page is mapped (module invariant) and the word lies inside it.
+            Some(unsafe { W::load(host(entry, va)) })
+        } else {
+            None
+        }
+    }
+
+    /// Stores a word; false where there is no write entry or the word crosses the page's end.
+    #[inline(always)]
+    #[must_use]
+    pub fn store<W: Word>(&self, space: Space, va: u64, value: W) -> bool {
+        let entry = &self.entries[slot(space, va)];
+        let hit = entry.write == va & !(PAGE - 1) && inside::<W>(va);
+        if hit {
+            // SAFETY: the entry's page is mapped and the word lies inside it.
+            unsafe { W::store(host(entry, va), value) };
+        }
+        hit
+    }
+
+    /// Replaces an aligned word in one locked operation and gives the old one. `None` where there is no write entry
+    /// or the word is not aligned; then nothing has happened.
+    #[inline(always)]
+    pub fn update<W: Word>(&self, space: Space, va: u64, mut new: impl FnMut(W) -> W) -> Option<W> {
+        let entry = &self.entries[slot(space, va)];
+        if entry.write != va & !(PAGE - 1) || !va.is_multiple_of(size_of::<W>() as u64) {
+            return None;
+        }
+        let at = host(entry, va);
+        // SAFETY: the entry's page is mapped and an aligned word lies inside it.
+        let mut old = unsafe { W::load(at) };
+        loop {
+            // SAFETY: as above.
+            let found = unsafe { W::compare_exchange(at, old, new(old)) };
+            if found == old {
+                return Some(old);
+            }
+            old = found;
+        }
+    }
+
+    /// Whether a store of `len` bytes would hit, without doing it.
+    #[inline(always)]
+    pub fn writable(&self, space: Space, va: u64, len: u64) -> bool {
+        self.entries[slot(space, va)].write == va & !(PAGE - 1) && (va & (PAGE - 1)) + len <= PAGE
+    }
+
+    /// Copies `len` bytes that lie inside one page on each side, as a forward string move does. False, and nothing
+    /// done, where an entry is missing, a page's end is crossed, or the two ranges overlap.
+    pub fn copy(
+        &self,
+        (to_space, to): (Space, u64),
+        (from_space, from): (Space, u64),
+        len: u64,
+    ) -> bool {
+        let source = &self.entries[slot(from_space, from)];
+        let readable = source.read == from & !(PAGE - 1) && (from & (PAGE - 1)) + len <= PAGE;
+        if !readable || !self.writable(to_space, to, len) {
+            return false;
+        }
+        let (target, source) = (
+            host(&self.entries[slot(to_space, to)], to),
+            host(source, from),
+        );
+        if target.addr().abs_diff(source.addr()) < len as usize {
+            return false;
+        }
+        // SAFETY: both ranges lie inside mapped pages and are apart.
+        unsafe { copy(target, source, len as usize) };
+        true
+    }
+
+    /// Forgets everything.
+    pub fn flush(&mut self) {
+        self.entries.fill(EMPTY);
+    }
+
+    /// Forgets every entry that is not global.
+    pub fn flush_local(&mut self) {
+        for entry in self.entries.iter_mut().filter(|e| e.page & GLOBAL == 0) {
+            *entry = EMPTY;
+        }
+    }
+
+    /// Forgets a whole space.
+    pub fn flush_space(&mut self, space: Space) {
+        self.entries[space as usize * ENTRIES..][..ENTRIES].fill(EMPTY);
+    }
+
+    /// Forgets the page of a linear address, in every space.
+    pub fn flush_page(&mut self, va: u64) {
+        for space in [Space::Supervisor, Space::User, Space::SupervisorOnUser] {
+            self.entries[slot(space, va)] = EMPTY;
+        }
+    }
+
+    /// Forgets every right to write: pages may have become code.
+    pub fn drop_writes(&mut self) {
+        for entry in self.entries.iter_mut() {
+            entry.write = INVALID;
+        }
+    }
+
+    /// Forgets the right to write to one guest physical page.
+    pub fn drop_writes_to(&mut self, gpa: u64) {
+        let page = gpa & !(PAGE - 1);
+        for entry in self.entries.iter_mut().filter(|e| e.page & !GLOBAL == page) {
+            entry.write = INVALID;
+        }
+    }
+}
+
+#[inline(always)]
+fn slot(space: Space, va: u64) -> usize {
+    (space as usize * ENTRIES | (va / PAGE) as usize % ENTRIES) % (SPACES * ENTRIES)
+}
+
+#[inline(always)]
+fn inside<W>(va: u64) -> bool {
+    va & (PAGE - 1) <= PAGE - size_of::<W>() as u64
+}
+
+#[inline(always)]
+fn host(entry: &Entry, va: u64) -> *mut u8 {
+    std::ptr::with_exposed_provenance_mut(entry.host.wrapping_add(va) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tlb() -> Tlb {
+        Tlb::new(Ram::new(&[(0, 0x4000)]).unwrap())
+    }
+
+    const ALL: Grant = Grant {
+        read: true,
+        write: true,
+        global: false,
+    };
+
+    #[test]
+    fn an_entry_serves_its_page_and_space_only() {
+        let mut tlb = tlb();
+        assert!(tlb.fill(Space::User, 0x7fff_1234_5678, 0x2000, ALL));
+        assert!(tlb.store(Space::User, 0x7fff_1234_5ff8, 7u64));
+        assert_eq!(tlb.ram().load_u64(0x2ff8), Ok(7));
+        assert_eq!(tlb.load::<u64>(Space::User, 0x7fff_1234_5ff8), Some(7));
+        assert_eq!(
+            tlb.load::<u64>(Space::User, 0x7fff_1234_5ff9),
+            None,
+            "crosses the page"
+        );
+        assert_eq!(tlb.load::<u8>(Space::Supervisor, 0x7fff_1234_5ff8), None);
+        assert_eq!(
+            tlb.load::<u8>(Space::User, 0xffff_7fff_1234_5ff8),
+            None,
+            "not canonical"
+        );
+        assert!(!tlb.fill(Space::User, 0, 0x4000, ALL), "no RAM");
+    }
+
+    #[test]
+    fn flushes_take_what_they_say() {
+        let mut tlb = tlb();
+        tlb.fill(Space::User, 0x1000, 0x1000, ALL);
+        tlb.fill(
+            Space::User,
+            0x2000,
+            0x2000,
+            Grant {
+                global: true,
+                ..ALL
+            },
+        );
+        tlb.flush_local();
+        assert_eq!(tlb.load::<u8>(Space::User, 0x1000), None);
+        assert_eq!(tlb.load::<u8>(Space::User, 0x2000), Some(0));
+        tlb.drop_writes_to(0x2fff);
+        assert!(!tlb.store(Space::User, 0x2000, 1u8));
+        assert_eq!(tlb.load::<u8>(Space::User, 0x2000), Some(0));
+        tlb.flush_page(0x2abc);
+        assert_eq!(tlb.load::<u8>(Space::User, 0x2000), None);
+    }
+
+    #[test]
+    fn code_pages_have_no_fast_writes() {
+        let mut tlb = tlb();
+        tlb.ram().mark_code(0x1000, 1);
+        tlb.fill(Space::Supervisor, 0x1000, 0x1000, ALL);
+        assert!(!tlb.store(Space::Supervisor, 0x1000, 1u8));
+        assert_eq!(tlb.load::<u8>(Space::Supervisor, 0x1000), Some(0));
+    }
+
+    #[test]
+    fn updates_are_locked_and_aligned() {
+        let mut tlb = tlb();
+        tlb.fill(Space::Supervisor, 0x1000, 0x1000, ALL);
+        assert_eq!(
+            tlb.update(Space::Supervisor, 0x1008, |v: u64| v + 5),
+            Some(0)
+        );
+        assert_eq!(
+            tlb.update(Space::Supervisor, 0x1000, |v: u128| v | 1),
+            Some(5 << 64)
+        );
+        assert_eq!(tlb.update(Space::Supervisor, 0x1004, |v: u64| v), None);
+    }
+
+    #[test]
+    fn copies_are_refused_where_they_would_differ_from_a_string_move() {
+        let mut tlb = tlb();
+        tlb.fill(Space::User, 0x1000, 0x1000, ALL);
+        tlb.fill(Space::User, 0x2000, 0x2000, ALL);
+        tlb.ram().write(0x1000, b"hello").unwrap();
+        let at = |va| (Space::User, va);
+        assert!(tlb.copy(at(0x2ffb), at(0x1000), 5));
+        let mut out = [0; 5];
+        tlb.ram().read(0x2ffb, &mut out).unwrap();
+        assert_eq!(&out, b"hello");
+        assert!(!tlb.copy(at(0x2ffc), at(0x1000), 5));
+        assert!(!tlb.copy(at(0x1001), at(0x1000), 5));
+    }
+}

@@ -5,6 +5,8 @@
 //! Ranges are half open. Nothing here depends on a particular guest or host, except that all of it lies below
 //! 2^39: the narrowest physical address space that the launcher promises to a guest.
 
+use std::ops::Range;
+
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -33,6 +35,11 @@ impl Span {
     /// Whether there is no byte in it.
     pub const fn is_empty(self) -> bool {
         self.start == self.end
+    }
+
+    /// The same as a `Range`, for the bus.
+    pub const fn range(self) -> Range<u64> {
+        self.start..self.end
     }
 
     /// Whether `address` lies inside.

@@ -7,10 +7,15 @@
 //! Lock order: a device's slot, then the chipset hub (behind `Line::set`), then atomics.
 
 mod line;
+pub mod map;
+mod slot;
 mod time;
+mod timers;
 
 pub use line::{Line, LineSink};
+pub use slot::{Slot, SlotGuard};
 pub use time::Nanos;
+pub use timers::Timers;
 
 /// How many bytes an access moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

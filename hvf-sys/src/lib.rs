@@ -4,3 +4,6 @@
 pub mod ram;
 
 pub mod cpu;
+
+pub mod os;
+pub mod tty;

@@ -1,0 +1,34 @@
+//! What the host's (and the guest's) operating system offers that the standard library lacks.
+//!
+//! Everything takes and gives owned or borrowed descriptors, so no call here can touch a descriptor that it was not
+//! given. `poll`, `process`, `pty` and `signal` are the same on macOS and Linux; `boot` is what only a Linux init needs.
+
+#[cfg(target_os = "linux")]
+pub mod boot;
+pub mod poll;
+pub mod process;
+pub mod pty;
+pub mod signal;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Makes reads and writes of this open file return at once. The open file may be shared with other
+/// processes, so this is never for a terminal or an inherited stream.
+pub fn make_nonblocking(fd: impl AsFd) -> io::Result<()> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is borrowed, hence open, and F_GETFL takes no pointer.
+    let flags = check(unsafe { libc::fcntl(fd, libc::F_GETFL) })?;
+    // SAFETY: as above; F_SETFL takes an integer.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
+    Ok(())
+}
+
+/// Turns the -1 of a system call into the error it stands for.
+pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}

@@ -1,0 +1,101 @@
+//! What only the first process of a Linux system does: mounts, roots and the end of the machine.
+
+use super::check;
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// How a file system is mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MountKind {
+    /// A new file system, read and written.
+    New,
+    /// A new file system, read only.
+    NewReadOnly,
+    /// An existing mount, moved to another place.
+    Move,
+}
+
+/// Mounts `source` of type `fstype` at `target` with the file system's own `options`.
+pub fn mount(
+    source: &Path,
+    target: &Path,
+    fstype: &str,
+    kind: MountKind,
+    options: &str,
+) -> io::Result<()> {
+    let flags = match kind {
+        MountKind::New => 0,
+        MountKind::NewReadOnly => libc::MS_RDONLY,
+        MountKind::Move => libc::MS_MOVE,
+    };
+    let source = c_path(source)?;
+    let target = c_path(target)?;
+    let fstype = CString::new(fstype)?;
+    let options = CString::new(options)?;
+    // SAFETY: four terminated strings that outlive the call.
+    let result = unsafe {
+        libc::mount(
+            source.as_ptr(),
+            target.as_ptr(),
+            fstype.as_ptr(),
+            flags,
+            options.as_ptr().cast(),
+        )
+    };
+    check(result).map(|_| ())
+}
+
+/// Makes a mounted file system the root of this process and of what it starts: the mount moves over the old root,
+/// as an initial RAM disk's root cannot be pivoted away from (Linux, filesystems/ramfs-rootfs-initramfs.rst).
+pub fn switch_root(new_root: &Path) -> io::Result<()> {
+    std::env::set_current_dir(new_root)?;
+    mount(Path::new("."), Path::new("/"), "", MountKind::Move, "")?;
+    change_root(c".")?;
+    std::env::set_current_dir("/")
+}
+
+fn change_root(path: &CStr) -> io::Result<()> {
+    // SAFETY: a terminated string that outlives the call.
+    check(unsafe { libc::chroot(path.as_ptr()) }).map(|_| ())
+}
+
+/// Writes all file systems out.
+pub fn sync() {
+    // SAFETY: takes nothing.
+    unsafe { libc::sync() };
+}
+
+/// Powers the machine off. Only process 1 may: anybody else would pull the plug of a working system.
+pub fn power_off() -> io::Error {
+    if std::process::id() != 1 {
+        return io::ErrorKind::PermissionDenied.into();
+    }
+    // SAFETY: takes an integer; it returns only when it fails.
+    match check(unsafe { libc::reboot(libc::RB_POWER_OFF) }) {
+        Err(error) => error,
+        Ok(_) => io::Error::other("the machine stays on"),
+    }
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    Ok(CString::new(path.as_os_str().as_bytes())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_working_system_is_not_powered_off() {
+        assert_eq!(power_off().kind(), io::ErrorKind::PermissionDenied);
+    }
+
+    #[test]
+    fn a_path_with_a_zero_is_refused() {
+        let wrong = Path::new("a\0b");
+        let error = mount(wrong, wrong, "tmpfs", MountKind::New, "").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+}

@@ -1,0 +1,102 @@
+//! Children: sessions, groups, signals and the dead.
+//!
+//! Invariant: what runs between fork and exec is async-signal-safe (setsid and one ioctl on descriptor 0).
+
+use super::check;
+use super::signal::Signal;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It exited with this code.
+    Exited(u8),
+    /// This signal ended it.
+    Killed(Signal),
+}
+
+/// Makes the command the leader of a new session and process group. With `terminal`, its standard input becomes
+/// the session's controlling terminal.
+pub fn lead_session(command: &mut Command, terminal: bool) {
+    let prepare = move || {
+        // SAFETY: setsid takes nothing and touches no memory.
+        check(unsafe { libc::setsid() })?;
+        if terminal {
+            // SAFETY: TIOCSCTTY takes an integer; descriptor 0 is whatever the command was given.
+            check(unsafe { libc::ioctl(0, libc::TIOCSCTTY as _, 0) })?;
+        }
+        Ok(())
+    };
+    // SAFETY: the closure allocates nothing, takes no lock and calls only async-signal-safe functions.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// Collects one dead child, if there is one now. `Ok(None)`: children live, but none has died.
+/// `ErrorKind` of the error is what ECHILD maps to when there are no children at all.
+pub fn reap() -> io::Result<Option<(u32, Ending)>> {
+    let mut status = 0;
+    // SAFETY: `status` is a live local.
+    let pid = check(unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) })?;
+    if pid == 0 {
+        return Ok(None);
+    }
+    let ending = if libc::WIFSIGNALED(status) {
+        Ending::Killed(Signal::from_number(libc::WTERMSIG(status) as u8).unwrap_or(Signal::KILL))
+    } else {
+        Ending::Exited(libc::WEXITSTATUS(status) as u8)
+    };
+    Ok(Some((pid as u32, ending)))
+}
+
+/// Sends a signal to the process group that `leader` leads.
+pub fn signal_group(leader: u32, signal: Signal) -> io::Result<()> {
+    let leader = i32::try_from(leader).map_err(|_| io::ErrorKind::InvalidInput)?;
+    if leader <= 1 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: kill takes two integers; the group number is above 1, so it is neither ours nor everybody.
+    check(unsafe { libc::kill(-leader, signal.raw()) })?;
+    Ok(())
+}
+
+/// Sends a signal to every other process. Only an init does that, so it is refused to everybody else.
+pub fn signal_everybody(signal: Signal) -> io::Result<()> {
+    if std::process::id() != 1 {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    // SAFETY: kill takes two integers; as process 1, -1 means everybody but ourselves.
+    check(unsafe { libc::kill(-1, signal.raw()) })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Stdio;
+
+    #[test]
+    fn a_session_leader_leads_its_group() {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "sleep 100 & wait"])
+            .stdin(Stdio::null());
+        lead_session(&mut command, false);
+        let mut child = command.spawn().unwrap();
+        signal_group(child.id(), Signal::TERMINATE).unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!(
+            std::os::unix::process::ExitStatusExt::signal(&status),
+            Some(libc::SIGTERM)
+        );
+    }
+
+    #[test]
+    fn everybody_and_our_own_group_are_out_of_reach() {
+        for leader in [0, 1, u32::MAX] {
+            assert!(signal_group(leader, Signal::TERMINATE).is_err());
+        }
+        assert!(signal_everybody(Signal::TERMINATE).is_err());
+    }
+}

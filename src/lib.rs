@@ -4,5 +4,6 @@
 pub mod bus;
 pub mod cpu;
 pub mod layout;
+pub mod pci;
 pub mod spec;
 pub mod x86;

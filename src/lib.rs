@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bus;
+pub mod chipset;
 pub mod cpu;
 pub mod layout;
 pub mod pci;

@@ -8,11 +8,13 @@
 
 mod line;
 pub mod map;
+mod serial;
 mod slot;
 mod time;
 mod timers;
 
 pub use line::{Line, LineSink};
+pub use serial::SerialEnd;
 pub use slot::{Slot, SlotGuard};
 pub use time::Nanos;
 pub use timers::Timers;

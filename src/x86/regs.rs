@@ -136,7 +136,7 @@ impl Regs {
         }
     }
 
-    /// Where a start-up IPI with `vector` makes a processor begin (SDM volume 3, 10.4.4): CS:IP = vector00:0000.
+    /// Where a start-up IPI with `vector` makes a processor begin (SDM volume 3, 9.4.4): CS:IP = vector00:0000.
     pub const fn start_at(&mut self, vector: u8) {
         self.cs = Segment::real((vector as u16) << 8);
         self.rip = 0;

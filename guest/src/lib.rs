@@ -3,4 +3,12 @@
 //! `protocol` is all that the launcher sees. The rest runs inside the guest, and only Linux is ever inside it.
 #![forbid(unsafe_code)]
 
+#[cfg(target_os = "linux")]
+pub mod agent;
+#[cfg(target_os = "linux")]
+mod filesystem;
+#[cfg(target_os = "linux")]
+mod job;
 pub mod protocol;
+#[cfg(target_os = "linux")]
+pub mod system;

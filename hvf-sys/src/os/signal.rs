@@ -76,6 +76,14 @@ impl Signals {
         self.0.read_exact(&mut byte)?;
         Ok(Signal(i32::from(byte[0])))
     }
+
+    /// The next signal, if one has come. Only for a pipe that was made non-blocking.
+    pub fn try_wait(&mut self) -> io::Result<Option<Signal>> {
+        match self.wait() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            other => other.map(Some),
+        }
+    }
 }
 
 impl std::os::fd::AsFd for Signals {

@@ -1,0 +1,259 @@
+//! The guest's half of a session: one command, its streams, its end.
+//!
+//! One thread, one poll. All that is held is bounded: the stream windows bound what either side has under way, and
+//! output is read only while the link takes it.
+
+use crate::job::{Job, Pumped, Source};
+use crate::protocol::{Decoder, Frame, GREETING, Refusal, Start, VERSION};
+use hvf_sys::os::poll::{Polled, poll};
+use hvf_sys::os::process::{self, Ending};
+use hvf_sys::os::signal::{Signal, Signals};
+use hvf_sys::{os::make_nonblocking, tty};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::Duration;
+
+/// While more than this waits for the link, the command's output is left where it is.
+const OUTBOX_FULL: usize = 64 * 1024;
+
+/// Serves one session over `link` until the launcher orders the power off or hangs up.
+/// `prepared` tells what is wrong with the guest; the command is then refused with it.
+pub fn serve(link: File, prepared: Result<(), String>) -> io::Result<()> {
+    make_nonblocking(&link)?;
+    let signals = Signals::catch(&[Signal::CHILD])?;
+    make_nonblocking(&signals)?;
+    let mut outbox = GREETING.to_vec();
+    Frame::Hello(VERSION).encode(&mut outbox);
+    let mut agent = Agent {
+        link,
+        signals,
+        prepared,
+        decoder: Decoder::default(),
+        outbox,
+        sent: 0,
+        job: None,
+        ending: None,
+        over: false,
+    };
+    let result = loop {
+        match agent.turn() {
+            Ok(()) if !agent.over => {}
+            other => break other,
+        }
+    };
+    if let Some(job) = &agent.job {
+        job.signal(Signal::KILL);
+    }
+    result
+}
+
+struct Agent {
+    link: File,
+    signals: Signals,
+    prepared: Result<(), String>,
+    decoder: Decoder,
+    outbox: Vec<u8>,
+    sent: usize,
+    job: Option<Job>,
+    /// How the command ended, while its last output is still on the way.
+    ending: Option<Ending>,
+    over: bool,
+}
+
+/// What a poll found, by value, so that the pumps can borrow the agent again.
+#[derive(Default)]
+struct Ready {
+    link_in: bool,
+    link_out: bool,
+    child: bool,
+    input: Option<bool>,
+    outputs: Vec<bool>,
+}
+
+impl Agent {
+    fn turn(&mut self) -> io::Result<()> {
+        let ready = self.wait()?;
+        if ready.link_out {
+            self.flush()?;
+        }
+        if ready.child {
+            self.bury()?;
+        }
+        if ready.link_in {
+            self.receive()?;
+        }
+        self.pump(&ready);
+        self.finish();
+        Ok(())
+    }
+
+    fn wait(&self) -> io::Result<Ready> {
+        let sending = self.sent < self.outbox.len();
+        let mut set = vec![
+            Polled::new(&self.link, true, sending),
+            Polled::new(&self.signals, true, false),
+        ];
+        let input = self.job.as_ref().and_then(|job| job.input.polls());
+        if let Some((file, waiting)) = input {
+            set.push(Polled::new(file, false, waiting));
+        }
+        let outputs = self.job.as_ref().map_or(&[][..], |job| &job.outputs);
+        let wanted: Vec<bool> = outputs.iter().map(|source| self.wants(source)).collect();
+        let chosen = outputs.iter().zip(&wanted).filter(|(_, wanted)| **wanted);
+        set.extend(chosen.map(|(source, _)| Polled::new(&source.file, true, false)));
+        // What the dead have left is there already: nothing to wait for.
+        let dead = self.ending.is_some() && outputs.iter().any(Source::has_credit);
+        poll(&mut set, dead.then_some(Duration::ZERO))?;
+
+        let mut polled = set.iter();
+        let link = polled.next();
+        let child = polled.next().is_some_and(Polled::readable);
+        let input = input.and_then(|_| polled.next());
+        let input = input.and_then(|input| input.writable().then(|| input.broken()));
+        let outputs = wanted
+            .iter()
+            .map(|wanted| *wanted && polled.next().is_some_and(Polled::readable))
+            .collect();
+        Ok(Ready {
+            link_in: link.is_some_and(Polled::readable),
+            link_out: sending && link.is_some_and(Polled::writable),
+            child,
+            input,
+            outputs,
+        })
+    }
+
+    fn wants(&self, source: &Source) -> bool {
+        source.has_credit() && self.outbox.len() - self.sent < OUTBOX_FULL
+    }
+
+    fn send(&mut self, frame: &Frame) {
+        frame.encode(&mut self.outbox);
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while self.sent < self.outbox.len() {
+            match self.link.write(&self.outbox[self.sent..]) {
+                Ok(count) => self.sent += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.outbox.drain(..self.sent);
+        self.sent = 0;
+        Ok(())
+    }
+
+    fn receive(&mut self) -> io::Result<()> {
+        let mut bytes = [0; 16 * 1024];
+        match self.link.read(&mut bytes) {
+            Ok(0) => self.over = true,
+            Ok(count) => self.decoder.push(&bytes[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        while let Some(frame) = self.decoder.next_frame().map_err(io::Error::other)? {
+            self.obey(frame)?;
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, frame: Frame) -> io::Result<()> {
+        match (frame, &mut self.job) {
+            (Frame::Start(start), None) => self.start(&start),
+            (Frame::PowerOff, _) => self.over = true,
+            (Frame::Data(_, bytes), Some(job)) => job.input.push(&bytes)?,
+            (Frame::End(_), Some(job)) => job.input.end(),
+            (Frame::Credit(stream, bytes), Some(job)) => {
+                let source = job.outputs.iter_mut().find(|it| it.stream == stream);
+                source.into_iter().for_each(|it| it.grant(bytes));
+            }
+            (Frame::Closed(stream), Some(job)) => job.close_output(stream),
+            (Frame::Resize(window), Some(job)) => {
+                let (rows, columns) = (window.rows, window.columns);
+                job.resize(tty::Size { rows, columns });
+            }
+            (Frame::Signal(number), Some(job)) if self.ending.is_none() => {
+                Signal::from_number(number)
+                    .into_iter()
+                    .for_each(|it| job.signal(it));
+            }
+            // Frames that crossed with the command's end, or that only a guest sends.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, start: &Start) {
+        let prepared = self.prepared.clone();
+        let job = prepared
+            .map_err(|text| (Refusal::Unprepared, text))
+            .and_then(|()| Job::start(start));
+        match job {
+            Ok(job) => self.job = Some(job),
+            Err((refusal, text)) => self.send(&Frame::Refused(refusal, text)),
+        }
+    }
+
+    /// Collects the dead: the command, and as process 1 everybody's orphans.
+    fn bury(&mut self) -> io::Result<()> {
+        while self.signals.try_wait()?.is_some() {}
+        // An error means that there are no children at all.
+        while let Ok(Some((pid, ending))) = process::reap() {
+            let Some(job) = self.job.as_ref().filter(|job| job.leader == pid) else {
+                continue;
+            };
+            self.ending = Some(ending);
+            // What the command left behind must not hold its streams open.
+            if process::signal_everybody(Signal::KILL).is_err() {
+                let _ = process::signal_group(job.leader, Signal::KILL);
+            }
+        }
+        Ok(())
+    }
+
+    fn pump(&mut self, ready: &Ready) {
+        let Some(job) = &mut self.job else { return };
+        let mut frames = Vec::new();
+        job.input.pump(ready.input.unwrap_or(false), &mut frames);
+        // Once the command is dead, a source that has nothing now has nothing more.
+        let dead = self.ending.is_some();
+        let mut ready = ready
+            .outputs
+            .iter()
+            .copied()
+            .chain(std::iter::repeat(false));
+        job.outputs.retain_mut(|source| {
+            let due = ready.next().unwrap_or(false) || (dead && source.has_credit());
+            if !due {
+                return true;
+            }
+            let kept = match source.pump(&mut frames) {
+                Pumped::Some => true,
+                Pumped::Nothing => !dead,
+                Pumped::End => false,
+            };
+            if !kept {
+                frames.push(Frame::End(source.stream));
+            }
+            kept
+        });
+        frames.iter().for_each(|frame| self.send(frame));
+    }
+
+    fn finish(&mut self) {
+        let done = self.job.as_ref().is_some_and(|job| job.outputs.is_empty());
+        if !done {
+            return;
+        }
+        if let Some(ending) = self.ending.take() {
+            self.job = None;
+            self.send(&match ending {
+                Ending::Exited(code) => Frame::Exited(code),
+                Ending::Killed(signal) => Frame::Killed(signal.number()),
+            });
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! What a bare kernel needs before a command feels at home: kernel file systems, modules, the root disk.
+//!
+//! Two roots are possible. Without a disk the initial RAM disk is the root, with busybox in it. With
+//! `xlaunch.root=/dev/vda` on the kernel's command line, that disk (a bare file system, or its first partition with a Linux
+//! file system) becomes the root, and the kernel file systems move into it.
+
+use crate::filesystem;
+use hvf_sys::os::boot::{MountKind, mount, switch_root};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Where the root disk is mounted before it becomes the root.
+const NEW_ROOT: &str = "/newroot";
+/// The modules to load, one path a line, in order; written by who packs the initial RAM disk.
+const MODULE_ORDER: &str = "/lib/modules/order";
+/// How long a disk may take to appear.
+const DISK_PATIENCE: Duration = Duration::from_secs(10);
+/// The name of the guest.
+const HOSTNAME: &str = "xlaunch";
+
+/// The kernel's own file systems: type, place, options.
+const KERNEL_MOUNTS: [(&str, &str, &str); 8] = [
+    ("proc", "/proc", ""),
+    ("sysfs", "/sys", ""),
+    ("devtmpfs", "/dev", "mode=0755"),
+    ("devpts", "/dev/pts", "mode=0620,gid=5,ptmxmode=0666"),
+    ("tmpfs", "/dev/shm", "mode=1777"),
+    ("tmpfs", "/run", "mode=0755"),
+    ("tmpfs", "/tmp", "mode=1777"),
+    ("cgroup2", "/sys/fs/cgroup", ""),
+];
+
+/// Those that a root disk gets; its /tmp is its own.
+const MOVED: [&str; 4] = ["/proc", "/sys", "/dev", "/run"];
+
+/// Prepares the guest. An error is what a command should be refused with.
+pub fn prepare() -> Result<(), String> {
+    mount_kernel_file_systems()?;
+    load_modules();
+    // A guest without a name or a loopback device still works.
+    let _ = fs::write("/proc/sys/kernel/hostname", HOSTNAME);
+    let _ = busybox(&["ip", "link", "set", "lo", "up"]);
+    let cmdline = fs::read_to_string("/proc/cmdline");
+    let cmdline = cmdline.map_err(|error| format!("cannot read /proc/cmdline: {error}"))?;
+    match root_disk(&cmdline) {
+        Some(disk) => enter_disk(Path::new(disk)),
+        None => Ok(()),
+    }
+}
+
+fn mount_kernel_file_systems() -> Result<(), String> {
+    // EBUSY: the kernel has mounted it already.
+    const BUSY: i32 = 16;
+    // ENODEV: the kernel has no such file system.
+    const UNKNOWN: i32 = 19;
+    for (fstype, place, options) in KERNEL_MOUNTS {
+        let place = Path::new(place);
+        let made = fs::create_dir_all(place);
+        let mounted =
+            made.and_then(|()| mount(Path::new(fstype), place, fstype, MountKind::New, options));
+        match mounted {
+            Err(error) if error.raw_os_error() == Some(BUSY) => {}
+            Err(error) if error.raw_os_error() == Some(UNKNOWN) && fstype == "cgroup2" => {}
+            other => {
+                other.map_err(|error| format!("cannot mount {fstype} at {place:?}: {error}"))?
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A module that does not load is said on the console and no more: what it was for will fail by itself.
+fn load_modules() {
+    let Ok(order) = fs::read_to_string(MODULE_ORDER) else {
+        return;
+    };
+    for module in order.lines().map(str::trim).filter(|it| !it.is_empty()) {
+        let path = Path::new("/lib/modules").join(module);
+        if let Err(error) = busybox(&["insmod".as_ref(), path.as_os_str()]) {
+            eprintln!("init: cannot load {module}: {error}");
+        }
+    }
+}
+
+fn busybox<A: AsRef<std::ffi::OsStr>>(arguments: &[A]) -> io::Result<()> {
+    let mut command = Command::new("/bin/busybox");
+    command.args(arguments).stdin(Stdio::null());
+    let output = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(text.trim().to_owned()))
+}
+
+/// The disk that the command line makes the root; the last one said, as the kernel does with its own.
+fn root_disk(cmdline: &str) -> Option<&str> {
+    let words = cmdline.split_ascii_whitespace();
+    words
+        .filter_map(|word| word.strip_prefix("xlaunch.root="))
+        .next_back()
+}
+
+fn enter_disk(disk: &Path) -> Result<(), String> {
+    wait_for(disk)?;
+    let (device, fstype) = find_root(disk)?;
+    let new_root = Path::new(NEW_ROOT);
+    let kind = if filesystem::is_read_only(fstype) {
+        MountKind::NewReadOnly
+    } else {
+        MountKind::New
+    };
+    fs::create_dir_all(new_root)
+        .and_then(|()| mount(&device, new_root, fstype, kind, ""))
+        .map_err(|error| format!("cannot mount {device:?} ({fstype}) as the root: {error}"))?;
+    for place in MOVED {
+        let target = new_root.join(&place[1..]);
+        // A read-only image may lack the place; then the mount below says so.
+        let _ = fs::create_dir_all(&target);
+        mount(Path::new(place), &target, "", MountKind::Move, "").map_err(|error| {
+            format!("cannot move {place} into the image on {device:?}: {error}; the image needs that directory")
+        })?;
+    }
+    switch_root(new_root)
+        .map_err(|error| format!("cannot make {device:?} the root directory: {error}"))
+}
+
+fn wait_for(disk: &Path) -> Result<(), String> {
+    let start = Instant::now();
+    while !disk.exists() {
+        if start.elapsed() > DISK_PATIENCE {
+            return Err(format!(
+                "no disk {disk:?} appeared; the kernel needs a virtio-blk driver, built in or in the initrd"
+            ));
+        }
+        sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// The disk itself or its first partition that holds a file system a root can be on.
+fn find_root(disk: &Path) -> Result<(PathBuf, &'static str), String> {
+    let mut candidates = vec![disk.to_owned()];
+    candidates.extend(partitions(disk));
+    for device in candidates {
+        let fstype = filesystem::of_device(&device)
+            .map_err(|error| format!("cannot read {device:?}: {error}"))?;
+        if let Some(fstype) = fstype {
+            return Ok((device, fstype));
+        }
+    }
+    Err(format!(
+        "{disk:?} holds no file system that a root can be on ({}), bare or in a partition",
+        filesystem::NAMES
+    ))
+}
+
+/// The disk's partitions in the order of their numbers.
+fn partitions(disk: &Path) -> Vec<PathBuf> {
+    let name = disk.file_name().unwrap_or_default();
+    let entries = fs::read_dir(Path::new("/sys/block").join(name));
+    let entries = entries.into_iter().flatten().flatten();
+    let mut numbered: Vec<(u32, PathBuf)> = entries
+        .filter_map(|entry| {
+            let number = fs::read_to_string(entry.path().join("partition")).ok()?;
+            Some((number.trim().parse().ok()?, entry.file_name().into()))
+        })
+        .collect();
+    numbered.sort();
+    let device = |(_, name): (u32, PathBuf)| Path::new("/dev").join(name);
+    numbered.into_iter().map(device).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_disk_is_the_last_one_said() {
+        assert_eq!(root_disk("quiet console=ttyS0 panic=-1"), None);
+        assert_eq!(root_disk("quiet xlaunch.root=/dev/vda\n"), Some("/dev/vda"));
+        let twice = "xlaunch.root=/dev/vda root=/dev/sda xlaunch.root=/dev/vdb";
+        assert_eq!(root_disk(twice), Some("/dev/vdb"));
+    }
+
+    #[test]
+    fn a_disk_that_is_not_there_has_no_partitions() {
+        assert_eq!(
+            partitions(Path::new("/dev/no-such-disk")),
+            [] as [PathBuf; 0]
+        );
+    }
+}

@@ -1,6 +1,7 @@
 //! xlaunch: boots Linux in a throwaway sandbox on a complete, fixed PC.
 #![forbid(unsafe_code)]
 
+pub mod backend;
 pub mod bus;
 pub mod chipset;
 pub mod cpu;

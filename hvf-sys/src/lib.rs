@@ -1,7 +1,9 @@
 //! The one crate of xlaunch that holds `unsafe` and FFI. Everything it exports is safe to call: each module
 //! opens with the invariants that it keeps, and each `unsafe` block says why they hold.
 
+pub mod file;
 pub mod ram;
+pub mod random;
 
 pub mod cpu;
 

@@ -1,0 +1,3 @@
+//! What devices stand on: the host's side of disks, networks and consoles, without any device's protocol.
+
+pub mod disk;

@@ -2,6 +2,8 @@
 //! opens with the invariants that it keeps, and each `unsafe` block says why they hold.
 
 pub mod file;
+#[cfg(target_arch = "x86_64")]
+pub mod hostfp;
 pub mod ram;
 pub mod random;
 

@@ -1,3 +1,4 @@
 //! The software x86-64 CPU.
 
+pub mod float;
 pub mod io;

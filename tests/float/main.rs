@@ -1,0 +1,61 @@
+//! The reference floating point against the processor's own, bit for bit and flag for flag.
+//!
+//! Operands are random but biased to where the rules change: special encodings, the ends of the exponent's range,
+//! near exponents, significands with long runs, near ties. Every case draws a rounding mode, and precision control
+//! or DAZ and FTZ. Exceptions are masked on the SSE side; on the x87 side they are masked or not at random.
+
+#![cfg(target_arch = "x86_64")]
+
+mod operands;
+mod sse;
+mod x87;
+
+use operands::Random;
+
+/// Counts cases and differences of one operation, and prints the first few differences.
+struct Tally {
+    name: String,
+    cases: u32,
+    differences: u32,
+}
+
+impl Tally {
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            cases: 0,
+            differences: 0,
+        }
+    }
+
+    /// Counts a case; `detail` is asked for only if it differs.
+    fn expect(&mut self, same: bool, detail: impl FnOnce() -> String) {
+        const SHOWN: u32 = 5;
+        self.cases += 1;
+        if same {
+            return;
+        }
+        self.differences += 1;
+        if self.differences <= SHOWN {
+            println!("{}: {}", self.name, detail());
+        }
+    }
+}
+
+/// Fails if there is any difference, or fewer cases than `least`.
+fn settle(tallies: &[Tally], least: u32) {
+    let mut cases = 0;
+    let mut bad = Vec::new();
+    for tally in tallies {
+        cases += tally.cases;
+        if tally.differences != 0 {
+            bad.push(format!(
+                "{} ({} of {})",
+                tally.name, tally.differences, tally.cases
+            ));
+        }
+    }
+    println!("{cases} cases");
+    assert!(bad.is_empty(), "differences in: {}", bad.join(", "));
+    assert!(cases >= least, "only {cases} cases");
+}

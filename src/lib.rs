@@ -2,10 +2,12 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+pub mod boot;
 pub mod bus;
 pub mod chipset;
 pub mod cpu;
 pub mod layout;
+pub mod memory;
 pub mod pci;
 pub mod spec;
 pub mod x86;

@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn base_and_limit_are_collected_from_their_pieces() {
-        let descriptor = 0x12_0_5_93_34_5678_9abc_u64;
+        let descriptor = 0x1205_9334_5678_9abc_u64;
         assert_eq!(base(descriptor), 0x1234_5678);
         assert_eq!(limit(descriptor), 0x5_9abc);
     }

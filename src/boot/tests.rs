@@ -1,0 +1,180 @@
+//! Loading into memory: what is written where, and what does not fit.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::bzimage::tests::kernel;
+use super::*;
+use crate::memory::{self, Kind};
+use crate::x86::regs::RSI;
+
+const MIB: u64 = 1 << 20;
+
+fn ram(bytes: u64) -> Arc<Ram> {
+    let regions: Vec<_> = [layout::low_ram(bytes), layout::high_ram(bytes)]
+        .iter()
+        .filter(|span| !span.is_empty())
+        .map(|span| (span.start, span.len()))
+        .collect();
+    Ram::new(&regions).unwrap()
+}
+
+fn read(ram: &Ram, at: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    ram.read(at, &mut bytes).unwrap();
+    bytes
+}
+
+fn start(
+    memory: u64,
+    kernel: Vec<u8>,
+    initrd: u64,
+    cmdline: &str,
+) -> Result<(Arc<Ram>, Regs), Error> {
+    let ram = ram(memory);
+    let kernel = Image::made("kernel k", kernel);
+    let initrd = Image::made("initrd i", vec![0x5c; initrd as usize]);
+    let boot = Boot {
+        kernel: &kernel,
+        initrd: Some(&initrd),
+        cmdline,
+        map: &memory::map(memory),
+        rsdp: layout::RSDP.start,
+        seed: &[7; 32],
+    };
+    let regs = load(&ram, &boot)?;
+    Ok((ram, regs))
+}
+
+fn refused(memory: u64, kernel: Vec<u8>, initrd: u64, cmdline: &str) -> String {
+    start(memory, kernel, initrd, cmdline)
+        .map(|_| ())
+        .unwrap_err()
+        .to_string()
+}
+
+#[test]
+fn everything_lies_where_the_zero_page_says() {
+    let file = kernel(8192);
+    let (ram, regs) = start(64 * MIB, file.clone(), 5000, "console=ttyS0 quiet").unwrap();
+    assert_eq!(regs.rip, 0x100_0200);
+    assert_eq!(read(&ram, 0x100_0000, 8192), &file[1024..]);
+    let page = read(&ram, regs.gprs[RSI], 4096);
+    let dword = |at: usize| u32::from_le_bytes(page[at..at + 4].try_into().unwrap());
+    let initrd = u64::from(dword(0x218));
+    assert_eq!((initrd, dword(0x21c)), (64 * MIB - 8192, 5000));
+    assert_eq!(read(&ram, initrd, 5000), [0x5c; 5000]);
+    let cmdline = u64::from(dword(0x228));
+    assert_eq!(read(&ram, cmdline, 20), b"console=ttyS0 quiet\0");
+    let seed = read(&ram, u64::from(dword(0x250)), 16 + 32);
+    assert_eq!(
+        seed[..16],
+        [0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 32, 0, 0, 0]
+    );
+    assert_eq!(seed[16..], [7; 32]);
+}
+
+#[test]
+fn the_initrd_goes_below_the_kernels_limit() {
+    let mut file = kernel(4096);
+    file[0x22c..0x230].copy_from_slice(&(0x17f_ffff_u32).to_le_bytes());
+    let (ram, _) = start(64 * MIB, file.clone(), 4096, "").unwrap();
+    assert_eq!(read(&ram, 0x180_0000 - 4096, 4096), [0x5c; 4096]);
+    // Too large for the space between kernel and limit, and below the kernel is more of it.
+    let (ram, _) = start(64 * MIB, file, 5 * MIB, "").unwrap();
+    assert_eq!(read(&ram, 0x100_0000 - 4096, 4096), [0x5c; 4096]);
+}
+
+#[test]
+fn an_initrd_above_four_gib_is_for_kernels_that_allow_it() {
+    let memory = 4 << 30;
+    let mut file = kernel(4096);
+    file[0x22c..0x230].copy_from_slice(&(0x10f_ffff_u32).to_le_bytes());
+    let initrd = 16 * MIB;
+    let (ram, regs) = start(memory, file.clone(), initrd, "").unwrap();
+    let page = read(&ram, regs.gprs[RSI], 4096);
+    let dword = |at: usize| u64::from(u32::from_le_bytes(page[at..at + 4].try_into().unwrap()));
+    assert_eq!(dword(0x218) | dword(0x0c0) << 32, (5 << 30) - initrd);
+    file[0x236] = 1;
+    let text = refused(memory, file, initrd, "");
+    assert!(
+        text.starts_with("cannot load initrd i: its 16777216 bytes do not fit"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_is_too_large_is_said_in_one_sentence() {
+    let text = refused(16 * MIB, kernel(4096), 0, "");
+    assert_eq!(
+        text,
+        "cannot load kernel k: it needs memory up to 0x1400000, and the machine's ends at 0x1000000; \
+         give more with --memory"
+    );
+    let text = refused(32 * MIB, kernel(4096), 20 * MIB, "");
+    assert!(
+        text.contains("20971520 bytes do not fit into the 15728640 bytes"),
+        "{text}"
+    );
+    let text = refused(64 * MIB, kernel(4096), 0, &"x".repeat(2048));
+    assert!(
+        text.contains("it has 2048 bytes and the kernel takes 2047"),
+        "{text}"
+    );
+    assert!(start(64 * MIB, kernel(4096), 0, &"x".repeat(2047)).is_ok());
+    assert!(refused(64 * MIB, kernel(4096), 0, "a\0b").contains("zero byte"));
+}
+
+#[test]
+fn nothing_is_written_when_something_is_refused() {
+    let ram = ram(64 * MIB);
+    let kernel = Image::made("kernel k", kernel(4096));
+    let boot = Boot {
+        kernel: &kernel,
+        initrd: None,
+        cmdline: "a\0b",
+        map: &memory::map(64 * MIB),
+        rsdp: 0,
+        seed: &[],
+    };
+    assert!(load(&ram, &boot).is_err());
+    assert!(
+        read(&ram, 0, 64 * MIB as usize)
+            .iter()
+            .all(|&byte| byte == 0)
+    );
+}
+
+proptest! {
+    #[test]
+    fn an_initrd_never_overlaps_anything(
+        size in 0_u64..48 * MIB,
+        limit in 0_u32..,
+        pref in 1_u64..24,
+        init_size in 0_u32..0x200_0000,
+        high: bool,
+    ) {
+        let mut file = kernel(4096);
+        file[0x22c..0x230].copy_from_slice(&limit.to_le_bytes());
+        file[0x258..0x260].copy_from_slice(&(pref * 2 * MIB).to_le_bytes());
+        file[0x260..0x264].copy_from_slice(&init_size.to_le_bytes());
+        file[0x236] = 1 | u8::from(high) << 1;
+        let image = BzImage::parse(&file).unwrap();
+        for memory in [16 * MIB, 64 * MIB, 5 << 30] {
+            let map = memory::map(memory);
+            if let Ok(start) = place::initrd(size, &image, &map) {
+                let end = start + size;
+                prop_assert!(start % 4096 == 0);
+                prop_assert!(end <= image.load || start >= image.end);
+                prop_assert!(end <= image.initrd_end || high);
+                let inside = |range: &Range| {
+                    range.kind == Kind::Usable
+                        && range.span.start <= start
+                        && end <= range.span.end
+                };
+                prop_assert!(map.iter().any(inside));
+            }
+        }
+    }
+}

@@ -6,5 +6,6 @@
 pub mod ioapic;
 pub mod lapic;
 pub mod mailbox;
+pub mod pic;
 pub mod power;
 pub mod uart;

@@ -300,12 +300,10 @@ proptest! {
         let mut port = SerialPort::new(Line::loose(), Box::new(Shared(end)));
         port.write(access(FCR), fifos.into());
         port.write(access(MCR), 0x0b);
-        let mut expected = 0u64;
-        for (offset, value) in ops {
+        for (expected, (offset, value)) in (0u64..).zip(ops) {
             port.write(access(offset), value.into());
             prop_assert_eq!(port.read(access(LSR)) & 1, 1);
             prop_assert_eq!(port.read(access(DATA)), expected);
-            expected += 1;
         }
     }
 }

@@ -1,3 +1,4 @@
 //! What devices stand on: the host's side of disks, networks and consoles, without any device's protocol.
 
+pub mod console;
 pub mod disk;

@@ -1,14 +1,17 @@
 //! What the launcher and the guest's init share, and the init's own parts.
 //!
-//! `protocol` is all that the launcher sees. The rest runs inside the guest, and only Linux is ever inside it.
+//! `protocol` is all that the launcher sees. `archive` and `list` make the initrd, on the machine that builds it. The rest
+//! runs inside the guest, and only Linux is ever inside it.
 #![forbid(unsafe_code)]
 
 #[cfg(target_os = "linux")]
 pub mod agent;
+pub mod archive;
 #[cfg(target_os = "linux")]
 mod filesystem;
 #[cfg(target_os = "linux")]
 mod job;
+pub mod list;
 pub mod protocol;
 #[cfg(target_os = "linux")]
 pub mod system;

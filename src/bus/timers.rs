@@ -16,12 +16,18 @@ use super::{Device, Nanos, Slot};
 /// What "no deadline" looks like in an atomic.
 const NEVER: u64 = u64::MAX;
 
+/// How long the timer thread rests after a round. A guest may program a timer to a microsecond, and a thread that
+/// follows it would keep the devices' locks busy for nothing: late devices catch up.
+const REST: u64 = 20_000;
+
 /// The deadlines of a machine's slots.
 #[derive(Default)]
 pub struct Timers {
     entries: Mutex<Arc<Vec<Entry>>>,
     /// No later than the least deadline that anybody published since the last `advance_due`.
     earliest: AtomicU64,
+    /// When `advance_due` was called last.
+    advanced: AtomicU64,
     stopped: AtomicBool,
     sleep: Mutex<()>,
     wake: Condvar,
@@ -46,6 +52,7 @@ impl Timers {
     pub fn advance_due(&self, now: Nanos) {
         // From here on a publisher lowers `earliest` itself; what was published before is in the cells.
         self.earliest.store(NEVER, Ordering::SeqCst);
+        self.advanced.store(now.0, Ordering::Relaxed);
         let entries = locked(&self.entries).clone();
         for entry in entries.iter() {
             if entry.cell.load(Ordering::SeqCst) <= now.0 {
@@ -69,6 +76,7 @@ impl Timers {
 
     /// Sleeps until a deadline is due by `clock`. Returns whether there is more to do: false after `stop`.
     pub fn sleep(&self, clock: impl Fn() -> Nanos) -> bool {
+        let rested = Nanos(self.advanced.load(Ordering::Relaxed)) + REST;
         let mut guard = locked(&self.sleep);
         while !self.stopped.load(Ordering::SeqCst) {
             guard = match self.earliest() {
@@ -76,7 +84,7 @@ impl Timers {
                     .wake
                     .wait(guard)
                     .unwrap_or_else(PoisonError::into_inner),
-                Some(at) => match at - clock() {
+                Some(at) => match at.max(rested) - clock() {
                     0 => return true,
                     ns => self.wait(guard, Duration::from_nanos(ns)),
                 },
@@ -191,6 +199,18 @@ mod tests {
         drop(slot);
         timers.advance_due(Nanos(5));
         assert_eq!(timers.earliest(), None);
+    }
+
+    #[test]
+    fn a_due_deadline_waits_for_the_rest_after_the_last_round() {
+        let timers = Timers::new();
+        let slot = Slot::new(Alarm::default(), &timers);
+        timers.advance_due(Nanos(1_000));
+        slot.lock().at = Some(Nanos(1_001));
+        let asked = AtomicU64::new(0);
+        let clock = || Nanos(1_001 + 15_000 * asked.fetch_add(1, Ordering::Relaxed));
+        assert!(timers.sleep(clock));
+        assert_eq!(asked.load(Ordering::Relaxed), 3, "at 1, 16 and 31 us");
     }
 
     #[test]

@@ -7,5 +7,6 @@ pub mod ioapic;
 pub mod lapic;
 pub mod mailbox;
 pub mod pic;
+pub mod pit;
 pub mod power;
 pub mod uart;

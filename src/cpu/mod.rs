@@ -1,4 +1,5 @@
 //! The software x86-64 CPU.
 
+pub mod decode;
 pub mod float;
 pub mod io;

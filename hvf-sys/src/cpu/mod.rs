@@ -9,6 +9,7 @@ mod attention;
 mod insn;
 mod op;
 mod state;
+pub mod table;
 mod tlb;
 
 pub use attention::Attention;

@@ -9,5 +9,6 @@ pub mod cpu;
 pub mod layout;
 pub mod memory;
 pub mod pci;
+pub mod sandbox;
 pub mod spec;
 pub mod x86;

@@ -1,0 +1,364 @@
+//! The threads of a session. See the module's head for who they are; each ends by itself when its descriptor or
+//! channel does, and those that cannot (a blocked read of our input) end with the process.
+//!
+//! One bounded channel leads to `run`, which never blocks on anything else: what it hands to the writers is bounded by
+//! the session's windows.
+
+use super::kernel_log::{KernelLog, panic_reason};
+use super::session::{Action, Event, MachineEnd, Session};
+use super::streams::{SharedAllowance, read_input, read_terminal, write_output};
+use super::verdict::Verdict;
+use guest::protocol::{Decoder, Frame, GreetingFinder, Start, Stream, Window};
+use hvf_sys::os::signal::{Signal, Signals};
+use hvf_sys::tty::{self, RawMode};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Events that may wait. Whoever has one more waits too.
+const EVENTS: usize = 64;
+/// How long a machine may take to stop at the very end.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A running machine, as a session sees it.
+pub trait Machine: Send + Sync + 'static {
+    /// Waits for its end.
+    fn wait(&self) -> MachineEnd;
+    /// Ends it. `wait` returns soon after.
+    fn stop(&self);
+}
+
+/// What leads into the machine.
+pub struct Wiring {
+    /// What init sends.
+    pub from_guest: Box<dyn Read + Send>,
+    /// What init receives.
+    pub to_guest: Box<dyn Write + Send>,
+    /// What the kernel prints.
+    pub console: Box<dyn Read + Send>,
+    /// The machine itself.
+    pub machine: Arc<dyn Machine>,
+}
+
+/// What to run, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The command.
+    pub start: Start,
+    /// How long everything may take.
+    pub limit: Option<Duration>,
+    /// Whether to show the kernel's console on standard error.
+    pub show_console: bool,
+}
+
+/// The three streams of the run: our own, as a rule.
+pub struct Streams {
+    /// What the command reads; the terminal, if it has one.
+    pub stdin: File,
+    /// What it writes.
+    pub stdout: File,
+    /// Its other output.
+    pub stderr: File,
+}
+
+impl Streams {
+    /// Those that we were started with.
+    pub fn inherited() -> io::Result<Self> {
+        Ok(Self {
+            stdin: File::from(io::stdin().as_fd().try_clone_to_owned()?),
+            stdout: File::from(io::stdout().as_fd().try_clone_to_owned()?),
+            stderr: File::from(io::stderr().as_fd().try_clone_to_owned()?),
+        })
+    }
+}
+
+/// Runs a session to its end. The second value is the kernel's last lines.
+pub fn run(plan: &Plan, wiring: Wiring, streams: Streams) -> (Verdict, Vec<String>) {
+    match Drive::launch(plan, wiring, streams) {
+        Ok(drive) => drive.run(),
+        Err(error) => (
+            Verdict::Failed(format!(
+                "cannot prepare the session: {error}; close some files or programs"
+            )),
+            Vec::new(),
+        ),
+    }
+}
+
+struct Drive {
+    session: Session,
+    events: Receiver<Event>,
+    frames: Sender<Frame>,
+    stdout: Sender<Vec<u8>>,
+    stderr: Sender<Vec<u8>>,
+    allowance: SharedAllowance,
+    terminal: File,
+    raw: Option<RawMode>,
+    machine: Arc<dyn Machine>,
+    log: Arc<Mutex<KernelLog>>,
+}
+
+impl Drive {
+    fn launch(plan: &Plan, wiring: Wiring, streams: Streams) -> io::Result<Self> {
+        let (sender, events) = sync_channel(EVENTS);
+        let (frames, frame_queue) = channel();
+        let (stdout, stdout_queue) = channel();
+        let (stderr, stderr_queue) = channel();
+        let allowance = SharedAllowance::default();
+        let log = Arc::<Mutex<KernelLog>>::default();
+        let has_terminal = plan.start.terminal.is_some();
+        let terminal = streams.stdin.try_clone()?;
+
+        let mut signals = Signals::catch(&[
+            Signal::HANGUP,
+            Signal::INTERRUPT,
+            Signal::TERMINATE,
+            Signal::WINDOW,
+        ])?;
+        let window = streams.stdin.try_clone()?;
+        spawn("signals", &sender, move |events| {
+            forward_signals(&mut signals, &window, &events);
+        })?;
+        spawn("link-in", &sender, move |events| {
+            decode_link(wiring.from_guest, &events);
+        })?;
+        spawn("link-out", &sender, move |_| {
+            encode_link(wiring.to_guest, &frame_queue);
+        })?;
+        spawn("console", &sender, {
+            let log = log.clone();
+            let echo = plan.show_console.then_some(line_end(has_terminal));
+            move |events| keep_console(wiring.console, &log, echo, &events)
+        })?;
+        spawn("stdin", &sender, {
+            let allowance = allowance.clone();
+            move |events| {
+                let read = if has_terminal {
+                    read_terminal
+                } else {
+                    read_input
+                };
+                read(streams.stdin, &allowance, &events);
+            }
+        })?;
+        spawn("stdout", &sender, move |events| {
+            write_output(streams.stdout, Stream::Stdout, &stdout_queue, &events);
+        })?;
+        spawn("stderr", &sender, move |events| {
+            write_output(streams.stderr, Stream::Stderr, &stderr_queue, &events);
+        })?;
+        spawn("machine", &sender, {
+            let machine = wiring.machine.clone();
+            move |events| {
+                let _ = events.send(Event::Machine(machine.wait()));
+            }
+        })?;
+        Ok(Self {
+            session: Session::new(plan.start.clone(), plan.limit, Instant::now()),
+            events,
+            frames,
+            stdout,
+            stderr,
+            allowance,
+            terminal,
+            raw: None,
+            machine: wiring.machine,
+            log,
+        })
+    }
+
+    fn run(mut self) -> (Verdict, Vec<String>) {
+        let verdict = loop {
+            let event = self.next_event();
+            let ended = matches!(event, Event::Machine(_));
+            if let Some(verdict) = self.handle(event) {
+                break (verdict, ended);
+            }
+        };
+        let (verdict, ended) = verdict;
+        drop(self.raw.take());
+        self.machine.stop();
+        if !ended {
+            self.await_machine();
+        }
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        (verdict, log.last_lines())
+    }
+
+    fn next_event(&self) -> Event {
+        let received = match self.session.deadline() {
+            Some(at) => self
+                .events
+                .recv_timeout(at.saturating_duration_since(Instant::now())),
+            None => self.events.recv().map_err(RecvTimeoutError::from),
+        };
+        // All senders gone means that all threads are: nothing can happen but what the clock says.
+        received.unwrap_or(Event::Deadline)
+    }
+
+    fn handle(&mut self, event: Event) -> Option<Verdict> {
+        let mut todo = self.session.on(event, Instant::now());
+        while !todo.is_empty() {
+            let mut failure = None;
+            for action in todo.drain(..) {
+                match action {
+                    Action::Finish(verdict) => return Some(verdict),
+                    other => failure = failure.or(self.act(other)),
+                }
+            }
+            todo = failure.map_or_else(Vec::new, |sentence| {
+                self.session
+                    .on(Event::OutputFailed(sentence), Instant::now())
+            });
+        }
+        None
+    }
+
+    /// Does one thing; gives a sentence where it cannot be done. A thread that is gone has told why itself.
+    fn act(&mut self, action: Action) -> Option<String> {
+        match action {
+            Action::Send(frame) => drop(self.frames.send(frame)),
+            Action::Write(Stream::Stderr, bytes) => drop(self.stderr.send(bytes)),
+            Action::Write(_, bytes) => drop(self.stdout.send(bytes)),
+            Action::AllowInput(bytes) => self.allowance.allow(bytes),
+            Action::StopInput => self.allowance.stop(),
+            Action::TakeTerminal => match RawMode::enter(&self.terminal) {
+                Ok(raw) => self.raw = Some(raw),
+                Err(error) => {
+                    return Some(format!(
+                        "cannot make the terminal raw: {error}; redirect standard input to run without one"
+                    ));
+                }
+            },
+            Action::Finish(_) => {}
+        }
+        None
+    }
+
+    /// Lets the machine come to rest, so that its disks are closed in order.
+    fn await_machine(&self) {
+        let until = Instant::now() + STOP_PATIENCE;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            match self.events.recv_timeout(left) {
+                Ok(Event::Machine(_)) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+fn spawn(
+    name: &str,
+    events: &SyncSender<Event>,
+    body: impl FnOnce(SyncSender<Event>) + Send + 'static,
+) -> io::Result<()> {
+    let events = events.clone();
+    let builder = thread::Builder::new().name(name.to_owned());
+    builder.spawn(move || body(events)).map(drop)
+}
+
+/// A raw terminal does not return the carriage by itself.
+fn line_end(raw_terminal: bool) -> &'static str {
+    if raw_terminal { "\r\n" } else { "\n" }
+}
+
+fn forward_signals(signals: &mut Signals, terminal: &File, events: &SyncSender<Event>) {
+    while let Ok(signal) = signals.wait() {
+        let event = if signal != Signal::WINDOW {
+            Event::Signalled(signal.number())
+        } else if let Ok(size) = tty::size(terminal) {
+            Event::Resized(Window {
+                rows: size.rows,
+                columns: size.columns,
+            })
+        } else {
+            continue;
+        };
+        if events.send(event).is_err() {
+            return;
+        }
+    }
+}
+
+fn decode_link(mut link: Box<dyn Read + Send>, events: &SyncSender<Event>) {
+    let mut greeting = Some(GreetingFinder::default());
+    let mut decoder = Decoder::default();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let count = match link.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // An error is the end: the machine's own end tells why.
+            result => result.unwrap_or(0),
+        };
+        if count == 0 {
+            let _ = events.send(Event::LinkEnded);
+            return;
+        }
+        let mut bytes = &buffer[..count];
+        if let Some(finder) = &mut greeting {
+            match finder.feed(bytes) {
+                Some(rest) => bytes = rest,
+                None => continue,
+            }
+            greeting = None;
+        }
+        decoder.push(bytes);
+        loop {
+            let event = match decoder.next_frame() {
+                Ok(Some(frame)) => Event::Frame(frame),
+                Ok(None) => break,
+                Err(malformed) => {
+                    let _ = events.send(Event::LinkBroken(malformed.to_string()));
+                    return;
+                }
+            };
+            if events.send(event).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn encode_link(mut link: Box<dyn Write + Send>, frames: &Receiver<Frame>) {
+    let mut bytes = Vec::new();
+    for frame in frames {
+        bytes.clear();
+        frame.encode(&mut bytes);
+        if link.write_all(&bytes).and_then(|()| link.flush()).is_err() {
+            return;
+        }
+    }
+}
+
+fn keep_console(
+    mut console: Box<dyn Read + Send>,
+    log: &Mutex<KernelLog>,
+    echo: Option<&'static str>,
+    events: &SyncSender<Event>,
+) {
+    let mut buffer = [0; 4096];
+    loop {
+        let count = console.read(&mut buffer).unwrap_or(0);
+        if count == 0 {
+            let _ = events.send(Event::ConsoleEnded);
+            return;
+        }
+        let mut panic = None;
+        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.push(&buffer[..count], |line| {
+            if let Some(end) = echo {
+                // Who cannot be shown the console still gets the command's output.
+                let _ = write!(io::stderr(), "{line}{end}");
+            }
+            panic = panic.take().or(panic_reason(line).map(str::to_owned));
+        });
+        drop(log);
+        if let Some(reason) = panic {
+            let _ = events.send(Event::Panicked(reason));
+        }
+    }
+}

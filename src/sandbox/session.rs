@@ -1,0 +1,398 @@
+//! The launcher's half of a session: what happens, and what follows from it.
+//!
+//! A plain state machine. It owns no thread, stream or clock, so a test is a line of events and the actions expected.
+//!
+//! Order of an ordinary run: the guest greets (`Booting` ends), the command runs, its end arrives behind all its
+//! output, the output is passed on (`Flushing`), the guest is ordered off (`PoweringOff`), the verdict is given.
+//! A machine that ends early is judged only when the link and the console have been read to their ends, because
+//! the reason may still lie in them.
+
+use super::verdict::Verdict;
+use guest::protocol::{Frame, Start, Stream, VERSION, WINDOW, Window};
+use std::time::{Duration, Instant};
+
+/// How long a guest may take to power off once it is ordered to. Nothing is lost by ending it: its disks are
+/// throwaway.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long what a dead machine left in its lines may take to be read, and a panicked kernel to reset.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// How the machine ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MachineEnd {
+    /// The guest powered it off.
+    PoweredOff,
+    /// The guest reset it.
+    Reset,
+    /// A CPU met a triple fault, described here.
+    TripleFault(String),
+    /// We cannot go on, as the sentence says.
+    Failed(String),
+}
+
+/// What can happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// The guest sent this.
+    Frame(Frame),
+    /// The guest broke the protocol in this way.
+    LinkBroken(String),
+    /// Nothing more comes from the guest.
+    LinkEnded,
+    /// Our standard input had this.
+    Input(Vec<u8>),
+    /// Our standard input ended.
+    InputEnded,
+    /// This much of a stream went out.
+    Passed(Stream, u32),
+    /// Nobody reads this stream of ours any more.
+    ReaderGone(Stream),
+    /// This stream of ours cannot be written, as the sentence says.
+    OutputFailed(String),
+    /// Our terminal has a new size.
+    Resized(Window),
+    /// The person typed the way out.
+    Escaped,
+    /// We got this signal.
+    Signalled(u8),
+    /// The guest's kernel printed its last line, with this reason.
+    Panicked(String),
+    /// Nothing more comes from the guest's console.
+    ConsoleEnded,
+    /// The machine ended.
+    Machine(MachineEnd),
+    /// The time that `deadline` told has come.
+    Deadline,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Send this to the guest.
+    Send(Frame),
+    /// Write this to our stream, and tell with `Passed`.
+    Write(Stream, Vec<u8>),
+    /// Make our terminal raw.
+    TakeTerminal,
+    /// Read so many more bytes of our standard input.
+    AllowInput(u32),
+    /// Read no more of it.
+    StopInput,
+    /// The end.
+    Finish(Verdict),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    Booting,
+    Running,
+    Flushing(Verdict),
+    PoweringOff(Verdict),
+    Over,
+}
+
+/// One of our two outputs.
+#[derive(Debug, Default)]
+struct Outlet {
+    /// Received and not yet passed on.
+    held: u32,
+    /// Passed on and not yet granted to the guest again.
+    owed: u32,
+    reader_gone: bool,
+}
+
+/// The state of a session.
+#[derive(Debug)]
+pub(super) struct Session {
+    start: Start,
+    limit: Option<(Duration, Instant)>,
+    phase: Phase,
+    /// Input that the guest has not yet passed on to its command.
+    input_held: u32,
+    stdout: Outlet,
+    stderr: Outlet,
+    panic: Option<String>,
+    machine: Option<MachineEnd>,
+    link_ended: bool,
+    console_ended: bool,
+    /// When patience with a guest that is on its way out ends.
+    patience: Option<Instant>,
+}
+
+type Actions = Vec<Action>;
+
+impl Session {
+    /// A session that will run `start`, within `limit` from `now`.
+    pub(super) fn new(start: Start, limit: Option<Duration>, now: Instant) -> Self {
+        Self {
+            start,
+            limit: limit.and_then(|limit| Some((limit, now.checked_add(limit)?))),
+            phase: Phase::Booting,
+            input_held: 0,
+            stdout: Outlet::default(),
+            stderr: Outlet::default(),
+            panic: None,
+            machine: None,
+            link_ended: false,
+            console_ended: false,
+            patience: None,
+        }
+    }
+
+    /// When `Deadline` is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let limit = self.limit.map(|(_, at)| at);
+        [limit, self.patience].into_iter().flatten().min()
+    }
+
+    /// What follows from `event`.
+    pub(super) fn on(&mut self, event: Event, now: Instant) -> Actions {
+        if self.phase == Phase::Over {
+            return Vec::new();
+        }
+        match event {
+            Event::Frame(frame) => self.frame(frame, now),
+            Event::LinkBroken(how) => {
+                self.fail(format!("the guest broke the session's protocol with {how}"))
+            }
+            Event::LinkEnded => {
+                self.link_ended = true;
+                self.patience.get_or_insert(now + SETTLE);
+                self.judge(false)
+            }
+            Event::Input(bytes) => {
+                self.input_held = self.input_held.saturating_add(bytes.len() as u32);
+                vec![Action::Send(Frame::Data(Stream::Stdin, bytes))]
+            }
+            Event::InputEnded => vec![Action::Send(Frame::End(Stream::Stdin))],
+            Event::Passed(stream, count) => self.passed(stream, count, now),
+            Event::ReaderGone(stream) => self.reader_gone(stream, now),
+            Event::OutputFailed(sentence) => self.fail(sentence),
+            Event::Resized(window) => self.resized(window),
+            Event::Escaped => self.finish(Verdict::Left),
+            Event::Signalled(number) => self.finish(Verdict::Signalled(number)),
+            Event::Panicked(reason) => {
+                self.panic.get_or_insert(reason);
+                self.patience.get_or_insert(now + SETTLE);
+                Vec::new()
+            }
+            Event::ConsoleEnded => {
+                self.console_ended = true;
+                self.judge(false)
+            }
+            Event::Machine(end) => self.machine_ended(end, now),
+            Event::Deadline => self.due(now),
+        }
+    }
+
+    fn frame(&mut self, frame: Frame, now: Instant) -> Actions {
+        match (&self.phase, frame) {
+            (Phase::Booting, Frame::Hello(VERSION)) => self.greeted(),
+            (Phase::Booting, Frame::Hello(version)) => self.fail(format!(
+                "the initrd's init speaks version {version} of the session's protocol, not {VERSION}; use the initrd that came with this xlaunch"
+            )),
+            (Phase::Running, Frame::Data(stream @ (Stream::Stdout | Stream::Stderr), bytes)) => {
+                self.alive();
+                self.output(stream, bytes, now)
+            }
+            (Phase::Running, Frame::End(_)) => Vec::new(),
+            (Phase::Running, Frame::Closed(Stream::Stdin)) => vec![Action::StopInput],
+            (Phase::Running, Frame::Credit(Stream::Stdin, count)) => self.credited(count),
+            (Phase::Running, Frame::Exited(code)) => self.ended(Verdict::Exited(code), now),
+            (Phase::Running, Frame::Killed(signal)) => self.ended(Verdict::Killed(signal), now),
+            (Phase::Running, Frame::Refused(refusal, text)) => {
+                self.ended(Verdict::Refused(refusal, text), now)
+            }
+            (Phase::Booting | Phase::Running, _) => {
+                self.fail("the guest broke the session's protocol with a frame out of turn".to_owned())
+            }
+            // Crossed with the end.
+            (Phase::Flushing(_) | Phase::PoweringOff(_) | Phase::Over, _) => Vec::new(),
+        }
+    }
+
+    fn greeted(&mut self) -> Actions {
+        self.phase = Phase::Running;
+        let terminal = self.start.terminal.map(|_| Action::TakeTerminal);
+        let start = Action::Send(Frame::Start(self.start.clone()));
+        terminal
+            .into_iter()
+            .chain([start, Action::AllowInput(WINDOW)])
+            .collect()
+    }
+
+    /// A guest that goes on after what looked like its kernel's last line has not died.
+    fn alive(&mut self) {
+        if self.machine.is_none() && !self.link_ended {
+            self.patience = None;
+        }
+    }
+
+    fn outlet(&mut self, stream: Stream) -> &mut Outlet {
+        match stream {
+            Stream::Stdout | Stream::Stdin => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        }
+    }
+
+    fn output(&mut self, stream: Stream, bytes: Vec<u8>, now: Instant) -> Actions {
+        let count = bytes.len() as u32;
+        let outlet = self.outlet(stream);
+        // What has been passed on but not yet granted again is not the guest's to use.
+        let used = outlet.held.saturating_add(outlet.owed);
+        if used.saturating_add(count) > WINDOW {
+            return self.fail(
+                "the guest broke the session's protocol with more output than its window"
+                    .to_owned(),
+            );
+        }
+        outlet.held += count;
+        if outlet.reader_gone {
+            return self.passed(stream, count, now);
+        }
+        vec![Action::Write(stream, bytes)]
+    }
+
+    fn passed(&mut self, stream: Stream, count: u32, now: Instant) -> Actions {
+        let outlet = self.outlet(stream);
+        let count = count.min(outlet.held);
+        outlet.held -= count;
+        outlet.owed += count;
+        let mut actions = Vec::new();
+        if outlet.owed >= WINDOW / 4 {
+            let owed = std::mem::take(&mut outlet.owed);
+            actions.push(Action::Send(Frame::Credit(stream, owed)));
+        }
+        actions.extend(self.flushed(now));
+        actions
+    }
+
+    fn reader_gone(&mut self, stream: Stream, now: Instant) -> Actions {
+        let outlet = self.outlet(stream);
+        outlet.reader_gone = true;
+        outlet.held = 0;
+        let mut actions = vec![Action::Send(Frame::Closed(stream))];
+        actions.extend(self.flushed(now));
+        actions
+    }
+
+    fn credited(&mut self, count: u32) -> Actions {
+        let Some(held) = self.input_held.checked_sub(count) else {
+            return self.fail(
+                "the guest broke the session's protocol with credit for input it never got"
+                    .to_owned(),
+            );
+        };
+        self.input_held = held;
+        vec![Action::AllowInput(count)]
+    }
+
+    fn resized(&mut self, window: Window) -> Actions {
+        if self.start.terminal.is_none() {
+            return Vec::new();
+        }
+        self.start.terminal = Some(window);
+        match self.phase {
+            Phase::Running => vec![Action::Send(Frame::Resize(window))],
+            _ => Vec::new(),
+        }
+    }
+
+    fn ended(&mut self, verdict: Verdict, now: Instant) -> Actions {
+        self.patience = None;
+        self.phase = Phase::Flushing(verdict);
+        self.flushed(now)
+    }
+
+    /// Goes on from `Flushing` once everything has been passed on.
+    fn flushed(&mut self, now: Instant) -> Actions {
+        let Phase::Flushing(verdict) = &self.phase else {
+            return Vec::new();
+        };
+        if self.stdout.held > 0 || self.stderr.held > 0 {
+            return Vec::new();
+        }
+        let verdict = verdict.clone();
+        if self.machine.is_some() {
+            return self.finish(verdict);
+        }
+        self.phase = Phase::PoweringOff(verdict);
+        self.patience = Some(now + GRACE);
+        vec![Action::Send(Frame::PowerOff)]
+    }
+
+    fn machine_ended(&mut self, end: MachineEnd, now: Instant) -> Actions {
+        match (&self.phase, end) {
+            (Phase::PoweringOff(verdict), _) => self.finish(verdict.clone()),
+            (Phase::Booting | Phase::Running, MachineEnd::Failed(sentence)) => self.fail(sentence),
+            (_, end) => {
+                self.machine = Some(end);
+                self.patience = Some(now + SETTLE);
+                self.judge(false)
+            }
+        }
+    }
+
+    /// Judges a machine that ended before the command did, once all is known or there is no more `patience`.
+    fn judge(&mut self, impatient: bool) -> Actions {
+        let early = matches!(self.phase, Phase::Booting | Phase::Running);
+        let known = self.machine.is_some() && self.link_ended && self.console_ended;
+        if !early || !(known || impatient) {
+            return Vec::new();
+        }
+        let verdict = self.verdict_of_death();
+        self.finish(verdict)
+    }
+
+    fn verdict_of_death(&self) -> Verdict {
+        let what = match (&self.machine, &self.panic) {
+            (Some(MachineEnd::Failed(sentence)), _) => return Verdict::Failed(sentence.clone()),
+            (Some(MachineEnd::TripleFault(detail)), _) => {
+                return Verdict::Died(format!("the guest died of a triple fault ({detail})"));
+            }
+            (_, Some(reason)) => {
+                return Verdict::Died(format!("the guest's kernel panicked: {reason}"));
+            }
+            (None, None) => "closed its link",
+            (Some(MachineEnd::PoweredOff), None) => "powered off",
+            (Some(MachineEnd::Reset), None) => "reset itself",
+        };
+        match self.phase {
+            Phase::Running if self.start.argv.is_empty() => Verdict::PoweredOff,
+            Phase::Running => Verdict::Died(format!("the guest {what} before the command ended")),
+            _ => Verdict::Died(format!(
+                "the guest {what} before its init could run the command"
+            )),
+        }
+    }
+
+    fn due(&mut self, now: Instant) -> Actions {
+        if let Some((limit, at)) = self.limit
+            && now >= at
+        {
+            return self.finish(Verdict::TimedOut(limit));
+        }
+        if self.patience.is_none_or(|at| now < at) {
+            return Vec::new();
+        }
+        self.patience = None;
+        match &self.phase {
+            Phase::PoweringOff(verdict) => self.finish(verdict.clone()),
+            _ => self.judge(true),
+        }
+    }
+
+    fn fail(&mut self, sentence: String) -> Actions {
+        self.finish(Verdict::Failed(sentence))
+    }
+
+    fn finish(&mut self, verdict: Verdict) -> Actions {
+        self.phase = Phase::Over;
+        self.patience = None;
+        vec![Action::Finish(verdict)]
+    }
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

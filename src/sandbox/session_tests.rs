@@ -1,0 +1,315 @@
+use super::*;
+use guest::protocol::Refusal;
+
+const WINDOW_OF_OURS: Window = Window {
+    rows: 24,
+    columns: 80,
+};
+
+struct Bench {
+    session: Session,
+    start: Instant,
+    now: Instant,
+}
+
+impl Bench {
+    fn new(start: Start, limit: Option<Duration>) -> Self {
+        let now = Instant::now();
+        Self {
+            session: Session::new(start, limit, now),
+            start: now,
+            now,
+        }
+    }
+
+    fn running(argv: &[&str]) -> Self {
+        let argv = argv.iter().map(|it| it.as_bytes().to_vec()).collect();
+        let start = Start {
+            argv,
+            ..Start::default()
+        };
+        let mut bench = Self::new(start, None);
+        bench.on(Event::Frame(Frame::Hello(VERSION)));
+        bench
+    }
+
+    fn on(&mut self, event: Event) -> Vec<Action> {
+        self.session.on(event, self.now)
+    }
+
+    fn frame(&mut self, frame: Frame) -> Vec<Action> {
+        self.on(Event::Frame(frame))
+    }
+
+    fn output(&mut self, stream: Stream, count: usize) -> Vec<Action> {
+        self.frame(Frame::Data(stream, vec![b'x'; count]))
+    }
+
+    /// Moves time to the session's deadline and tells it.
+    fn expire(&mut self) -> Vec<Action> {
+        self.now = self.session.deadline().expect("a deadline");
+        self.on(Event::Deadline)
+    }
+
+    /// Everything that follows the machine's end.
+    fn die(&mut self, end: MachineEnd) -> Vec<Action> {
+        let mut actions = self.on(Event::Machine(end));
+        actions.extend(self.on(Event::LinkEnded));
+        actions.extend(self.on(Event::ConsoleEnded));
+        actions
+    }
+}
+
+fn verdict(actions: &[Action]) -> &Verdict {
+    match actions {
+        [Action::Finish(verdict)] => verdict,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn sentence(actions: &[Action]) -> String {
+    verdict(actions).to_string()
+}
+
+#[test]
+fn an_ordinary_run_ends_with_the_commands_code_after_its_output() {
+    let mut bench = Bench::new(Start::default(), None);
+    assert_eq!(
+        bench.frame(Frame::Hello(VERSION)),
+        [
+            Action::Send(Frame::Start(Start::default())),
+            Action::AllowInput(WINDOW)
+        ]
+    );
+    let write = Action::Write(Stream::Stdout, b"xxx".to_vec());
+    assert_eq!(bench.output(Stream::Stdout, 3), [write]);
+    assert_eq!(bench.frame(Frame::End(Stream::Stdout)), []);
+    assert_eq!(bench.frame(Frame::Exited(7)), []);
+    let off = [Action::Send(Frame::PowerOff)];
+    assert_eq!(bench.on(Event::Passed(Stream::Stdout, 3)), off);
+    let end = bench.on(Event::Machine(MachineEnd::PoweredOff));
+    assert_eq!(verdict(&end), &Verdict::Exited(7));
+    assert_eq!(bench.on(Event::Signalled(2)), []);
+}
+
+#[test]
+fn a_guest_that_does_not_power_off_is_not_waited_for() {
+    let mut bench = Bench::running(&["true"]);
+    assert_eq!(
+        bench.frame(Frame::Killed(9)),
+        [Action::Send(Frame::PowerOff)]
+    );
+    assert_eq!(verdict(&bench.expire()), &Verdict::Killed(9));
+    assert_eq!(bench.now - bench.start, GRACE);
+}
+
+#[test]
+fn a_refused_command_is_a_verdict_like_any_other() {
+    let mut bench = Bench::running(&["nonsense"]);
+    bench.frame(Frame::Refused(Refusal::NotFound, "no nonsense".to_owned()));
+    let end = bench.on(Event::Machine(MachineEnd::PoweredOff));
+    assert_eq!(
+        (verdict(&end).code(), sentence(&end)),
+        (127, "no nonsense".to_owned())
+    );
+}
+
+#[test]
+fn a_terminal_is_taken_when_the_command_starts_and_resized_from_then_on() {
+    let start = Start {
+        terminal: Some(WINDOW_OF_OURS),
+        ..Start::default()
+    };
+    let mut bench = Bench::new(start.clone(), None);
+    let grown = Window {
+        rows: 50,
+        columns: 100,
+    };
+    assert_eq!(bench.on(Event::Resized(grown)), []);
+    let started = Start {
+        terminal: Some(grown),
+        ..start
+    };
+    assert_eq!(
+        bench.frame(Frame::Hello(VERSION)),
+        [
+            Action::TakeTerminal,
+            Action::Send(Frame::Start(started)),
+            Action::AllowInput(WINDOW)
+        ]
+    );
+    let resize = Action::Send(Frame::Resize(WINDOW_OF_OURS));
+    assert_eq!(bench.on(Event::Resized(WINDOW_OF_OURS)), [resize]);
+    assert_eq!(
+        Bench::running(&["true"]).on(Event::Resized(WINDOW_OF_OURS)),
+        []
+    );
+}
+
+#[test]
+fn input_goes_in_as_the_guest_takes_it() {
+    let mut bench = Bench::running(&["cat"]);
+    let data = Frame::Data(Stream::Stdin, b"abc".to_vec());
+    assert_eq!(
+        bench.on(Event::Input(b"abc".to_vec())),
+        [Action::Send(data)]
+    );
+    assert_eq!(
+        bench.frame(Frame::Credit(Stream::Stdin, 2)),
+        [Action::AllowInput(2)]
+    );
+    let end = Action::Send(Frame::End(Stream::Stdin));
+    assert_eq!(bench.on(Event::InputEnded), [end]);
+    assert_eq!(
+        bench.frame(Frame::Closed(Stream::Stdin)),
+        [Action::StopInput]
+    );
+    assert_eq!(
+        verdict(&bench.frame(Frame::Credit(Stream::Stdin, 2))).code(),
+        125
+    );
+}
+
+#[test]
+fn output_beyond_the_window_is_refused_whatever_was_passed_on() {
+    let mut bench = Bench::running(&["yes"]);
+    let window = WINDOW as usize;
+    assert_eq!(bench.output(Stream::Stderr, window).len(), 1);
+    assert_eq!(bench.output(Stream::Stdout, window).len(), 1);
+    let passed = bench.on(Event::Passed(Stream::Stdout, WINDOW / 4 - 1));
+    assert_eq!(passed, []);
+    assert_eq!(verdict(&bench.output(Stream::Stdout, 1)).code(), 125);
+
+    let mut bench = Bench::running(&["yes"]);
+    bench.output(Stream::Stdout, window);
+    let credit = Action::Send(Frame::Credit(Stream::Stdout, WINDOW / 4));
+    assert_eq!(
+        bench.on(Event::Passed(Stream::Stdout, WINDOW / 4)),
+        [credit]
+    );
+    assert_eq!(bench.output(Stream::Stdout, window / 4).len(), 1);
+}
+
+#[test]
+fn a_reader_that_is_gone_is_told_to_the_guest_and_its_output_dropped() {
+    let mut bench = Bench::running(&["yes"]);
+    bench.output(Stream::Stdout, 100);
+    let closed = Action::Send(Frame::Closed(Stream::Stdout));
+    assert_eq!(bench.on(Event::ReaderGone(Stream::Stdout)), [closed]);
+    assert_eq!(bench.output(Stream::Stdout, 100), []);
+    assert_eq!(
+        bench.frame(Frame::Killed(13)),
+        [Action::Send(Frame::PowerOff)]
+    );
+}
+
+#[test]
+fn our_own_end_comes_at_once() {
+    let ends = [
+        (Event::Signalled(15), 143),
+        (Event::Escaped, 130),
+        (Event::OutputFailed("full".to_owned()), 125),
+        (Event::LinkBroken("a frame".to_owned()), 125),
+        (Event::Machine(MachineEnd::Failed("broken".to_owned())), 125),
+    ];
+    for (event, code) in ends {
+        let mut bench = Bench::running(&["true"]);
+        assert_eq!(verdict(&bench.on(event)).code(), code);
+    }
+}
+
+#[test]
+fn the_limit_counts_from_the_start() {
+    let limit = Duration::from_secs(30);
+    let mut bench = Bench::new(Start::default(), Some(limit));
+    bench.frame(Frame::Hello(VERSION));
+    bench.now += Duration::from_secs(29);
+    assert_eq!(bench.on(Event::Deadline), []);
+    assert_eq!(verdict(&bench.expire()).code(), 124);
+    assert_eq!(bench.now - bench.start, limit);
+}
+
+#[test]
+fn a_panic_is_death_after_reset_or_halt_and_before_anything_runs_too() {
+    for end in [MachineEnd::Reset, MachineEnd::PoweredOff] {
+        let mut bench = Bench::running(&["true"]);
+        assert_eq!(bench.on(Event::Panicked("Oops".to_owned())), []);
+        let died = bench.die(end);
+        assert_eq!(verdict(&died).code(), 123);
+        assert_eq!(sentence(&died), "the guest's kernel panicked: Oops");
+    }
+    let mut halted = Bench::new(Start::default(), None);
+    halted.on(Event::Panicked("Oops".to_owned()));
+    assert_eq!(verdict(&halted.expire()).code(), 123);
+}
+
+#[test]
+fn a_line_that_looks_like_a_panic_kills_nobody_who_goes_on() {
+    let mut bench = Bench::running(&["sh"]);
+    bench.on(Event::Panicked("not really".to_owned()));
+    bench.output(Stream::Stdout, 1);
+    assert_eq!(bench.session.deadline(), None);
+    bench.on(Event::Passed(Stream::Stdout, 1));
+    bench.frame(Frame::Exited(0));
+    let end = bench.on(Event::Machine(MachineEnd::PoweredOff));
+    assert_eq!(verdict(&end), &Verdict::Exited(0));
+}
+
+#[test]
+fn the_end_of_a_command_that_lies_in_the_line_still_counts() {
+    let mut bench = Bench::running(&["true"]);
+    assert_eq!(bench.on(Event::Machine(MachineEnd::PoweredOff)), []);
+    assert_eq!(bench.output(Stream::Stdout, 1).len(), 1);
+    assert_eq!(bench.frame(Frame::Exited(3)), []);
+    assert_eq!(
+        verdict(&bench.on(Event::Passed(Stream::Stdout, 1))),
+        &Verdict::Exited(3)
+    );
+}
+
+#[test]
+fn a_triple_fault_is_always_death() {
+    for argv in [&["true"][..], &[]] {
+        let mut bench = Bench::running(argv);
+        let died = bench.die(MachineEnd::TripleFault("CPU 0 at 0x10".to_owned()));
+        assert_eq!(verdict(&died).code(), 123);
+        assert!(sentence(&died).contains("CPU 0 at 0x10"));
+    }
+}
+
+#[test]
+fn powering_off_is_a_shells_end_but_not_a_commands() {
+    let mut shell = Bench::running(&[]);
+    assert_eq!(
+        verdict(&shell.die(MachineEnd::PoweredOff)),
+        &Verdict::PoweredOff
+    );
+    let mut command = Bench::running(&["poweroff"]);
+    let died = command.die(MachineEnd::PoweredOff);
+    assert_eq!(verdict(&died).code(), 123);
+    let mut booting = Bench::new(Start::default(), None);
+    assert_eq!(verdict(&booting.die(MachineEnd::Reset)).code(), 123);
+}
+
+#[test]
+fn lines_that_do_not_end_do_not_delay_the_judgement_for_long() {
+    let mut bench = Bench::running(&["true"]);
+    assert_eq!(bench.on(Event::Machine(MachineEnd::Reset)), []);
+    assert_eq!(verdict(&bench.expire()).code(), 123);
+    let mut bench = Bench::running(&["true"]);
+    assert_eq!(bench.on(Event::LinkEnded), []);
+    assert_eq!(verdict(&bench.expire()).code(), 123);
+}
+
+#[test]
+fn frames_out_of_turn_and_other_versions_are_refused() {
+    let mut booting = Bench::new(Start::default(), None);
+    assert_eq!(verdict(&booting.frame(Frame::Exited(0))).code(), 125);
+    let mut running = Bench::running(&["true"]);
+    assert_eq!(verdict(&running.frame(Frame::Hello(VERSION))).code(), 125);
+    let mut wrong = Bench::running(&["true"]);
+    assert_eq!(verdict(&wrong.output(Stream::Stdin, 1)).code(), 125);
+    let mut other = Bench::new(Start::default(), None);
+    let refused = other.frame(Frame::Hello(VERSION + 1));
+    assert!(sentence(&refused).contains("version 2"));
+}

@@ -9,4 +9,5 @@ pub mod mailbox;
 pub mod pic;
 pub mod pit;
 pub mod power;
+pub mod rtc;
 pub mod uart;

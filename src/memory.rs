@@ -23,6 +23,15 @@ pub struct Range {
     pub kind: Kind,
 }
 
+/// Bytes that go to an address of guest memory before it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Where.
+    pub at: u64,
+    /// What.
+    pub bytes: Vec<u8>,
+}
+
 /// The map of a machine with `ram` bytes of memory, in ascending order.
 pub fn map(ram: u64) -> Vec<Range> {
     let usable = |span| Range {

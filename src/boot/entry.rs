@@ -5,6 +5,7 @@
 
 use crate::boot::bzimage::Entry;
 use crate::layout;
+use crate::memory::Piece;
 use crate::x86::regs::{RSI, RSP, Regs, Segment, TableRegister};
 use crate::x86::{cr0, cr4, efer, page, segment};
 
@@ -23,15 +24,6 @@ const TSS: u16 = segment::P | segment::system::TSS32_BUSY;
 
 const PAGE: u64 = 0x1000;
 const LARGE_PAGE: u64 = 2 << 20;
-
-/// Bytes that go to an address of guest memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Piece {
-    /// Where.
-    pub at: u64,
-    /// What.
-    pub bytes: Vec<u8>,
-}
 
 /// The registers for `entry`, with the zero page's address in RSI.
 pub fn registers(entry: Entry) -> Regs {

@@ -14,10 +14,9 @@ pub mod zero_page;
 use hvf_sys::ram::{OutsideRam, Ram};
 
 use crate::layout;
-use crate::memory::Range;
+use crate::memory::{Piece, Range};
 use crate::x86::regs::Regs;
 use bzimage::BzImage;
-use entry::Piece;
 use error::{Error, Problem};
 use image::Image;
 use zero_page::Contents;

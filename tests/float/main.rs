@@ -8,6 +8,7 @@
 
 mod operands;
 mod sse;
+mod transcendental;
 mod x87;
 
 use operands::Random;

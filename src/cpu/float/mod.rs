@@ -18,6 +18,7 @@ pub mod sse;
 #[cfg(test)]
 mod tests;
 mod unpacked;
+mod wide;
 pub mod x87;
 
 use bitflags::bitflags;

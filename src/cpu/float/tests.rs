@@ -263,3 +263,101 @@ fn approximations_are_close_and_their_special_cases_exact() {
     assert_eq!(sse::reciprocal_root(0xbf80_0000), 0xffc0_0000);
     assert_eq!(sse::reciprocal_root(0x7f80_0000), 0);
 }
+
+#[test]
+fn transcendental_values_are_correctly_rounded() {
+    let env = Env::default();
+    let n = |n| x87::from_integer(n);
+    let inexact = |answer: (F80, Flags)| {
+        assert!(answer.1.contains(Flags::PE));
+        answer.0
+    };
+    let quarter = x87::divide(F80::ONE, n(4), &env).0;
+    let half = x87::divide(F80::ONE, n(2), &env).0;
+    let pi = Constant::Pi.load(&env);
+    for (value, sign_exponent, mantissa) in [
+        (x87::sine(F80::ONE, &env), 0x3ffe, 0xd76a_a478_4867_7021),
+        (x87::cosine(F80::ONE, &env), 0x3ffe, 0x8a51_407d_a834_5c92),
+        // What the 64-bit pi exceeds the 66-bit one by.
+        (x87::sine(pi, &env), 0xbfbf, 0x8000_0000_0000_0000),
+        (
+            x87::sine(n(1_000_000_000_000_000_000), &env),
+            0xbffe,
+            0xfe29_3239_d98b_5dc4,
+        ),
+        (
+            x87::logarithm(n(10), F80::ONE, &env),
+            0x4000,
+            0xd49a_784b_cd1b_8afe,
+        ),
+        (
+            x87::logarithm_plus_one(quarter, n(3), &env),
+            0x3ffe,
+            0xf73d_a38d_9d4a_83eb,
+        ),
+        (x87::exponential(half, &env), 0x3ffd, 0xd413_cccf_e779_9211),
+        (
+            x87::exponential(quarter.negated(), &env),
+            0xbffc,
+            0xa2ec_0cd4_a58a_542f,
+        ),
+        (
+            x87::arctangent(n(3), F80::ONE, &env),
+            0x3ffd,
+            0xa4bc_7d19_34f7_0924,
+        ),
+        (
+            x87::arctangent(n(-3), F80::ONE, &env),
+            0x4000,
+            0xb478_4afe_fac9_e110,
+        ),
+        (
+            x87::arctangent(F80::ONE, n(-3), &env),
+            0xbfff,
+            0x9fe0_bb5b_d42a_ffec,
+        ),
+    ] {
+        assert_eq!(inexact(value), f80(sign_exponent, mantissa));
+    }
+    let ((tangent, one), _) = x87::tangent(F80::ONE, &env);
+    assert_eq!(
+        (tangent, one),
+        (f80(0x3fff, 0xc759_22e5_f71d_2dc5), F80::ONE)
+    );
+}
+
+#[test]
+fn transcendental_special_cases_follow_their_tables() {
+    let env = Env::default();
+    let invalid = (F80::DEFAULT_NAN, Flags::IE);
+    let two_to_63 = x87::scale(F80::ONE, x87::from_integer(63), &env).0;
+    let minus_infinity = INFINITY.negated();
+    let zero = F80::ZERO;
+    assert_eq!(x87::sine(two_to_63, &env), (two_to_63, Flags::C2));
+    assert_eq!(x87::cosine(INFINITY, &env), invalid);
+    assert_eq!(x87::cosine(zero, &env), (F80::ONE, Flags::empty()));
+    assert_eq!(
+        x87::logarithm(zero, F80::ONE, &env),
+        (minus_infinity, Flags::ZE)
+    );
+    assert_eq!(x87::logarithm(zero, zero, &env), invalid);
+    assert_eq!(x87::logarithm(F80::ONE.negated(), F80::ONE, &env), invalid);
+    assert_eq!(x87::logarithm(F80::ONE, INFINITY, &env), invalid);
+    assert_eq!(
+        x87::logarithm(INFINITY, F80::ONE, &env),
+        (INFINITY, Flags::empty())
+    );
+    assert_eq!(
+        x87::logarithm_plus_one(minus_infinity, F80::ONE, &env),
+        invalid
+    );
+    let minus_one = (F80::ONE.negated(), Flags::empty());
+    assert_eq!(x87::exponential(minus_infinity, &env), minus_one);
+    let minus_zero = zero.negated();
+    let angle = |x, y| x87::arctangent(x, y, &env).0;
+    assert_eq!(angle(F80::ONE, minus_zero), minus_zero);
+    assert_eq!(
+        angle(minus_zero, minus_zero),
+        Constant::Pi.load(&env).negated()
+    );
+}

@@ -13,6 +13,7 @@ mod convert;
 mod memory;
 mod remainder;
 mod scale;
+mod transcendental;
 
 pub use arithmetic::{add, divide, multiply, round_to_integral, square_root, subtract};
 pub use bcd::{from_bcd, to_bcd};
@@ -25,6 +26,9 @@ pub use convert::{
 pub use memory::{M32, M64, Operand};
 pub use remainder::{ieee_remainder, remainder};
 pub use scale::{extract, scale};
+pub use transcendental::{
+    arctangent, cosine, exponential, logarithm, logarithm_plus_one, sine, sine_cosine, tangent,
+};
 
 use super::arithmetic::Outcome;
 use super::round::{Raw, Rounded, Target};

@@ -12,4 +12,5 @@ pub mod memory;
 pub mod pci;
 pub mod sandbox;
 pub mod spec;
+pub mod virtio;
 pub mod x86;

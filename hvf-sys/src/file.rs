@@ -21,6 +21,32 @@ pub struct Piece {
     pub len: u64,
 }
 
+/// How many bytes the pieces have; at most `u64::MAX`.
+pub fn total(pieces: &[Piece]) -> u64 {
+    let add = |sum: u64, piece: &Piece| sum.saturating_add(piece.len);
+    pieces.iter().fold(0, add)
+}
+
+/// The pieces up to byte `at` and those from there on.
+pub fn split(pieces: &[Piece], at: u64) -> (Vec<Piece>, Vec<Piece>) {
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    let mut left = at;
+    for &Piece { gpa, len } in pieces {
+        let here = len.min(left);
+        left -= here;
+        if here > 0 {
+            first.push(Piece { gpa, len: here });
+        }
+        if len > here {
+            second.push(Piece {
+                gpa: gpa.saturating_add(here),
+                len: len - here,
+            });
+        }
+    }
+    (first, second)
+}
+
 /// Opens a file to be a disk. It does not wait, whatever the path names: a FIFO opens (and is told from a file by
 /// its type), and nothing becomes our terminal.
 pub fn open_image(path: &Path, write: bool) -> io::Result<File> {

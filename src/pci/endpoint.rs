@@ -65,6 +65,11 @@ impl Endpoint {
         self.config.declare(offset, values, writable);
     }
 
+    /// Sets registers whose contents the function itself changes.
+    pub fn show(&mut self, offset: u8, values: &[u8]) {
+        self.config.show(offset, values);
+    }
+
     /// Adds MSI with `2^log` vectors.
     pub fn add_msi(&mut self, log: u16) {
         let msi = Msi::declare(&mut self.config, log);

@@ -124,12 +124,12 @@ mod tests {
         let mut bridge = LpcBridge::new(routes.clone(), Arc::new(Sent::default()));
         let at = |pirq: usize| routes.0.lock().unwrap()[pirq];
         assert_eq!((0..PIRQS).map(at).collect::<Vec<_>>(), PIRQ_IRQ.map(Some));
-        bridge.config_write(0x60, Width::Dword, 0x80_0b_02_7f);
+        bridge.config_write(0x60, Width::Dword, 0x800b_027f);
         assert_eq!(
             [at(0), at(1), at(2), at(3)],
             [Some(15), None, Some(11), None]
         );
-        assert_eq!(bridge.config_read(0x60, Width::Dword), 0x80_0b_02_0f);
+        assert_eq!(bridge.config_read(0x60, Width::Dword), 0x800b_020f);
         bridge.config_write(0x6b, Width::Byte, 0x80);
         assert_eq!(at(7), None);
         bridge.reset();

@@ -17,7 +17,7 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use hvf_sys::file::{self, Piece};
+use hvf_sys::file::{self, Piece, split, total};
 use hvf_sys::ram::Ram;
 
 use overlay::Overlay;
@@ -173,32 +173,6 @@ impl Base {
         tail.fill(0);
         self.file.read_exact_at(data, offset)
     }
-}
-
-/// How many bytes the pieces have; at most `u64::MAX`.
-fn total(pieces: &[Piece]) -> u64 {
-    let add = |sum: u64, piece: &Piece| sum.saturating_add(piece.len);
-    pieces.iter().fold(0, add)
-}
-
-/// The pieces up to byte `at` and those from there on.
-fn split(pieces: &[Piece], at: u64) -> (Vec<Piece>, Vec<Piece>) {
-    let (mut first, mut second) = (Vec::new(), Vec::new());
-    let mut left = at;
-    for &Piece { gpa, len } in pieces {
-        let here = len.min(left);
-        left -= here;
-        if here > 0 {
-            first.push(Piece { gpa, len: here });
-        }
-        if len > here {
-            second.push(Piece {
-                gpa: gpa.saturating_add(here),
-                len: len - here,
-            });
-        }
-    }
-    (first, second)
 }
 
 fn zero(ram: &Ram, pieces: &[Piece]) -> io::Result<()> {

@@ -12,11 +12,11 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use hvf_sys::file::{self, Piece};
+use hvf_sys::file::{self, Piece, split, total};
 use hvf_sys::ram::Ram;
 
 use super::blocks::{BLOCK, Blocks};
-use super::{Base, split, total, zero};
+use super::{Base, zero};
 
 pub(super) struct Overlay {
     file: File,
@@ -165,7 +165,7 @@ impl Overlay {
 
     /// Writes zeros like any other bytes.
     fn put_zeroes(&self, base: &Base, offset: u64, len: u64) -> io::Result<()> {
-        const ZEROES: [u8; 1 << 16] = [0; 1 << 16];
+        static ZEROES: [u8; 1 << 16] = [0; 1 << 16];
         let mut done = 0;
         while done < len {
             let n = (len - done).min(ZEROES.len() as u64);

@@ -11,3 +11,6 @@ pub mod cpu;
 
 pub mod os;
 pub mod tty;
+
+#[cfg(target_arch = "x86_64")]
+pub mod jit;

@@ -17,6 +17,8 @@ mod bytes;
 mod operands;
 #[cfg(test)]
 mod oracle;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod roundtrip;
 #[cfg(test)]
 mod tests;
 

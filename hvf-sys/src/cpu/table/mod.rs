@@ -13,6 +13,8 @@ mod three_byte;
 mod two_byte;
 mod x87;
 
+use crate::cpu::Op;
+
 pub use row::{Aux, Form, Map, Row, Width, allow, flag};
 
 const LISTS: [&[Row]; 6] = [
@@ -132,6 +134,46 @@ pub fn has_modrm(map: Map, opcode: u8) -> bool {
     SLOTS[map as usize * 256 + opcode as usize].modrm
 }
 
+const OPS: usize = Op::ALL.len();
+
+/// The rows in the order of their operations, and where each operation's begin.
+const BY_OP: ([u16; OPS + 1], [u16; COUNT]) = {
+    let mut first = [0; OPS + 1];
+    let mut row = 0;
+    while row < COUNT {
+        first[ALL[row].op as usize + 1] += 1;
+        row += 1;
+    }
+    let mut op = 0;
+    while op < OPS {
+        first[op + 1] += first[op];
+        op += 1;
+    }
+    let mut next = first;
+    let mut order = [0; COUNT];
+    row = 0;
+    while row < COUNT {
+        let place = &mut next[ALL[row].op as usize];
+        order[*place as usize] = row as u16;
+        *place += 1;
+        row += 1;
+    }
+    (first, order)
+};
+
+static OP_FIRST: [u16; OPS + 1] = BY_OP.0;
+static OP_ORDER: [u16; COUNT] = BY_OP.1;
+
+/// The rows of one operation.
+pub fn rows_of_op(op: Op) -> impl Iterator<Item = &'static Row> {
+    let (first, end) = (OP_FIRST[op as usize], OP_FIRST[op as usize + 1]);
+    OP_ORDER
+        .get(first as usize..end as usize)
+        .unwrap_or(&[])
+        .iter()
+        .filter_map(|number| ROWS.get(*number as usize))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,9 +205,16 @@ mod tests {
 
     #[test]
     fn every_operation_has_a_row() {
-        for op in crate::cpu::Op::ALL {
-            let known = ROWS.iter().any(|row| row.op == *op);
-            assert_eq!(known, *op != crate::cpu::Op::Ud, "{op:?}");
+        for op in Op::ALL {
+            assert_eq!(rows_of_op(*op).count() == 0, *op == Op::Ud, "{op:?}");
+            assert!(rows_of_op(*op).all(|row| row.op == *op));
         }
+        assert_eq!(
+            Op::ALL
+                .iter()
+                .map(|op| rows_of_op(*op).count())
+                .sum::<usize>(),
+            COUNT
+        );
     }
 }

@@ -355,6 +355,8 @@ pub mod slot {
 pub const PIT_HZ: u64 = 1_193_182;
 /// ACPI PM timer (ACPI 6.5, 4.8.3.3).
 pub const PM_TIMER_HZ: u64 = 3_579_545;
+/// How many bits the PM timer has: 32, so that FADT sets TMR_VAL_EXT.
+pub const PM_TIMER_BITS: u32 = 32;
 /// RTC crystal.
 pub const RTC_HZ: u64 = 32_768;
 /// The processor's crystal, CPUID.15H:ECX.

@@ -8,6 +8,8 @@ pub mod lapic;
 pub mod mailbox;
 pub mod pic;
 pub mod pit;
+pub mod pm;
+pub mod ports;
 pub mod power;
 pub mod rtc;
 pub mod uart;

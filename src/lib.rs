@@ -6,6 +6,7 @@ pub mod boot;
 pub mod bus;
 pub mod chipset;
 pub mod cpu;
+pub mod engine;
 pub mod firmware;
 pub mod layout;
 pub mod memory;

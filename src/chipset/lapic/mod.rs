@@ -152,6 +152,11 @@ impl Lapic {
         (self.mode() != Mode::Disabled && vector >> 4 > self.ppr() >> 4).then_some(vector)
     }
 
+    /// Whether there is any interrupt for the CPU.
+    pub fn wants_interrupt(&self) -> bool {
+        self.has_ext_int() || self.pending().is_some()
+    }
+
     /// The CPU has been interrupted with `vector`, which was pending.
     pub fn accept(&mut self, vector: u8) {
         self.irr.clear(vector);

@@ -263,6 +263,10 @@ pub const CPUS_MAX: usize = 64;
 pub const IOAPIC_PINS: u32 = 24;
 /// The I/O APIC's id. It shares the number with the first CPU's local APIC, which nothing since the APIC bus minds.
 pub const IOAPIC_ID: u8 = 0;
+/// The I/O APIC's version: 0x20 has an EOI register.
+pub const IOAPIC_VERSION: u8 = 0x20;
+/// The local APICs' version: 0x14 and 0x15 are integrated ones.
+pub const LAPIC_VERSION: u8 = 0x15;
 
 /// ISA interrupts, as the 8259 pair counts them.
 pub mod irq {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use xlaunch::firmware::acpi::{Machine, tables};
+use xlaunch::firmware::smbios;
 
 fn iasl(dir: &Path, args: &[&str]) -> Option<Output> {
     Command::new("iasl")
@@ -69,5 +70,62 @@ fn iasl_takes_every_table_apart_and_compiles_the_dsdt_to_the_same_bytes() {
         for hpet in [false, true] {
             check(&Machine { cpus, hpet });
         }
+    }
+}
+
+/// Writes what `dmidecode --dump-bin` would: the entry point, with the structures' place in the file, and these.
+fn write_dump(file: &Path, machine: &smbios::Machine) {
+    const PLACE: usize = 0x20;
+    let mut bytes = smbios::tables(machine).bytes;
+    bytes[16..24].copy_from_slice(&(PLACE as u64).to_le_bytes());
+    bytes[5] = 0;
+    bytes[5] = bytes[..24]
+        .iter()
+        .fold(0_u8, |sum, byte| sum.wrapping_sub(*byte));
+    std::fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn dmidecode_understands_every_structure() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("dump");
+    write_dump(
+        &file,
+        &smbios::Machine {
+            cpus: 3,
+            memory: 5 << 30,
+            uuid: *b"\x01\x23\x45\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89\xab\xcd\xef",
+        },
+    );
+    let Ok(output) = Command::new("dmidecode")
+        .arg("--from-dump")
+        .arg(&file)
+        .output()
+    else {
+        println!("skipped: there is no dmidecode; install it");
+        return;
+    };
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    for part in [
+        "SMBIOS 3.0.0 present",
+        "UUID: 01234567-89ab-cdef-0123-456789abcdef",
+        "Core Count: 3",
+        "Maximum Capacity: 5 GB",
+        "Size: 5 GB",
+        "Ending Address: 0x0017FFFFFFF",
+        "End Of Table",
+    ] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    for part in [
+        "<BAD INDEX>",
+        "<OUT OF SPEC>",
+        "Wrong",
+        "bad",
+        "TRUNCATED",
+        "truncated",
+    ] {
+        assert!(!said.contains(part), "{part} in {said}");
     }
 }

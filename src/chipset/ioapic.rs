@@ -9,7 +9,7 @@
 //! Locks: none, the hub has one.
 
 use super::mailbox::{Delivery, Destination, Message};
-use crate::layout::{IOAPIC_ID, IOAPIC_PINS};
+use crate::layout::{IOAPIC_ID, IOAPIC_PINS, IOAPIC_VERSION};
 
 /// A register reached through the index register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,7 +232,7 @@ const WINDOW: u64 = 0x10;
 const EOI: u64 = 0x40;
 
 /// Version 0x20, the number of the last pin in bits 23:16.
-const VERSION: u32 = 0x20 | (IOAPIC_PINS - 1) << 16;
+const VERSION: u32 = IOAPIC_VERSION as u32 | (IOAPIC_PINS - 1) << 16;
 
 #[cfg(test)]
 mod tests {

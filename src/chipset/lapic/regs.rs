@@ -311,4 +311,4 @@ pub(super) mod error {
 }
 
 /// Version register: 0x15, highest LVT entry 5, EOI broadcasts can be suppressed.
-pub(super) const VERSION: u32 = 0x15 | (SOURCES as u32 - 1) << 16 | 1 << 24;
+pub(super) const VERSION: u32 = layout::LAPIC_VERSION as u32 | (SOURCES as u32 - 1) << 16 | 1 << 24;

@@ -6,8 +6,9 @@
 pub struct Segment {
     /// The selector.
     pub selector: u16,
-    /// Type, S, DPL, P in bits 7:0; AVL, L, D/B, G in bits 15:12 as VMX has them (SDM volume 3, 25.4.1); bit 16 = unusable.
-    pub attributes: u32,
+    /// Access rights as a VMCS holds them: type 3:0, S 4, DPL 6:5, P 7, AVL 12, L 13, D/B 14, G 15 (SDM volume 3,
+    /// table 25-2). A segment that may not be used has P clear.
+    pub rights: u16,
     /// The limit in bytes, already scaled by the granularity.
     pub limit: u32,
     /// The linear base address.

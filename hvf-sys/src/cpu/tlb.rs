@@ -169,6 +169,21 @@ impl Tlb {
         true
     }
 
+    /// Stores `value` `count` times in a row, inside one page. False, and nothing done, where there is no write entry or
+    /// the page's end is crossed.
+    #[must_use]
+    pub fn store_repeated(&self, space: Space, va: u64, value: u64, count: u64) -> bool {
+        if count > PAGE / 8 || !self.writable(space, va, 8 * count) {
+            return false;
+        }
+        let at = host(&self.entries[slot(space, va)], va);
+        for n in 0..count as usize {
+            // SAFETY: the entry's page is mapped and all the words lie inside it.
+            unsafe { u64::store(at.add(8 * n), value) };
+        }
+        true
+    }
+
     /// Forgets everything.
     pub fn flush(&mut self) {
         self.entries.fill(EMPTY);

@@ -22,6 +22,12 @@ pub trait Word: Copy + Eq + sealed::Sealed {
     /// As `store`, and `at` is aligned to the word's size.
     #[doc(hidden)]
     unsafe fn compare_exchange(at: *mut u8, old: Self, new: Self) -> Self;
+
+    /// The low bytes of a number.
+    fn from_u128(value: u128) -> Self;
+
+    /// The word with zeros above it.
+    fn to_u128(self) -> u128;
 }
 
 mod sealed {
@@ -42,6 +48,16 @@ mod arch {
     macro_rules! word {
         ($ty:ty, $class:ident, $size:literal, $modifier:literal, $acc:tt) => {
             impl Word for $ty {
+                #[inline(always)]
+                fn from_u128(value: u128) -> Self {
+                    value as Self
+                }
+
+                #[inline(always)]
+                fn to_u128(self) -> u128 {
+                    u128::from(self)
+                }
+
                 #[inline(always)]
                 unsafe fn load(from: *const u8) -> Self {
                     let value: $ty;
@@ -82,6 +98,16 @@ mod arch {
     word!(u64, reg, "qword", ":r", "rax");
 
     impl Word for u128 {
+        #[inline(always)]
+        fn from_u128(value: u128) -> Self {
+            value
+        }
+
+        #[inline(always)]
+        fn to_u128(self) -> u128 {
+            self
+        }
+
         /// Not atomic: neither is a 16-byte SSE access guaranteed to be.
         #[inline(always)]
         unsafe fn load(from: *const u8) -> Self {
@@ -132,6 +158,16 @@ mod arch {
     macro_rules! word {
         ($ty:ty, $suffix:literal, $modifier:literal) => {
             impl Word for $ty {
+                #[inline(always)]
+                fn from_u128(value: u128) -> Self {
+                    value as Self
+                }
+
+                #[inline(always)]
+                fn to_u128(self) -> u128 {
+                    u128::from(self)
+                }
+
                 #[inline(always)]
                 unsafe fn load(from: *const u8) -> Self {
                     let value: u64;
@@ -192,6 +228,16 @@ mod arch {
     word!(u64, "", ":x");
 
     impl Word for u128 {
+        #[inline(always)]
+        fn from_u128(value: u128) -> Self {
+            value
+        }
+
+        #[inline(always)]
+        fn to_u128(self) -> u128 {
+            self
+        }
+
         #[inline(always)]
         unsafe fn load(from: *const u8) -> Self {
             // SAFETY: the caller vouches for all 16 bytes.

@@ -6,7 +6,11 @@
 //! page at its next entry. Who decodes, sets the lines first and reads the bytes afterwards. So one of the
 //! two always sees the other (both sides use sequentially consistent operations).
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst, fence};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, SeqCst},
+    fence,
+};
 
 use super::{PAGE, Ram};
 
@@ -38,19 +42,37 @@ impl Ram {
         let Some(state) = self.state(gpa) else {
             return CodeMark::NotRam;
         };
+        if state.lines.load(SeqCst) == 0 && state.write_cached.load(SeqCst) != 0 {
+            return CodeMark::DropWrites;
+        }
         let before = state.lines.fetch_or(lines(gpa % PAGE, len), SeqCst);
-        if before == 0 && state.write_cached.swap(0, SeqCst) != 0 {
+        if before == 0 && state.write_cached.load(SeqCst) != 0 {
+            // Somebody got a write entry between the two looks.
             return CodeMark::DropWrites;
         }
         CodeMark::Watched(state.generation.load(SeqCst))
     }
 
-    /// Ends what `CodeMark::DropWrites` began: no vCPU writes to the page unseen any more, and what
-    /// others have decoded from it in the meantime is stale.
-    pub fn code_settled(&self, gpa: u64) {
-        if let Some(state) = self.state(gpa) {
-            state.generation.fetch_add(1, SeqCst);
+    /// Ends what `CodeMark::DropWrites` began. To be called while every other vCPU stands still and will drop its write
+    /// entries for the page before it goes on. What others have decoded from the page in the meantime becomes stale.
+    pub fn code_settled(&self, gpa: u64, len: u64) {
+        let Some(state) = self.state(gpa) else { return };
+        if state.lines.load(SeqCst) != 0 {
+            self.stale(state);
         }
+        state.write_cached.store(0, SeqCst);
+        state.lines.fetch_or(lines(gpa % PAGE, len), SeqCst);
+    }
+
+    fn stale(&self, state: &PageState) {
+        state.generation.fetch_add(1, SeqCst);
+        self.code_epoch.fetch_add(1, SeqCst);
+    }
+
+    /// A number that moves on whenever any page's generation does: while it stands, no block has become stale.
+    #[inline(always)]
+    pub fn code_epoch(&self) -> u64 {
+        self.code_epoch.load(Acquire)
     }
 
     /// Whether a block decoded from these bytes under `generation` may be entered into a cache: its lines are still
@@ -90,7 +112,7 @@ impl Ram {
             };
             if state.lines.load(SeqCst) & lines(from, to - from + 1) != 0 {
                 state.lines.store(0, SeqCst);
-                state.generation.fetch_add(1, SeqCst);
+                self.stale(state);
                 hit = true;
             }
         }
@@ -156,8 +178,8 @@ mod tests {
         let ram = Ram::new(&[(0, 0x1000)]).unwrap();
         assert!(ram.may_cache_writes(0));
         assert_eq!(ram.mark_code(0, 8), CodeMark::DropWrites);
-        ram.code_settled(0);
-        assert_eq!(ram.mark_code(0, 8), CodeMark::Watched(1));
+        ram.code_settled(0, 8);
+        assert_eq!(ram.mark_code(0, 8), CodeMark::Watched(0));
         assert!(!ram.may_cache_writes(0));
         assert_eq!(ram.mark_code(0x5000, 8), CodeMark::NotRam);
     }

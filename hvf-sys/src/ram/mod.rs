@@ -16,6 +16,7 @@ mod mapping;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 pub use access::Word;
 pub(crate) use access::copy;
@@ -57,6 +58,7 @@ struct Region {
 /// The guest's RAM: one or more regions of guest physical memory, committed by the host as they are touched.
 pub struct Ram {
     regions: Vec<Region>,
+    code_epoch: AtomicU64,
 }
 
 impl Ram {
@@ -82,7 +84,10 @@ impl Ram {
                 states: Mapping::new(states.next_multiple_of(PAGE))?,
             });
         }
-        Ok(Arc::new(Self { regions: made }))
+        Ok(Arc::new(Self {
+            regions: made,
+            code_epoch: AtomicU64::new(0),
+        }))
     }
 
     /// The regions as (guest physical address, length in bytes).

@@ -67,12 +67,25 @@ pub fn make_raw(terminal: impl AsFd) -> io::Result<()> {
     let terminal = terminal.as_fd();
     let mut raw = raw(modes(terminal)?);
     raw.c_cflag |= libc::CLOCAL | libc::CREAD;
-    // SAFETY: `raw` is an initialised termios; the speed is one of the constants.
-    check(unsafe { libc::cfsetspeed(&mut raw, libc::B115200) })?;
+    set_speed(&mut raw)?;
     set_modes(terminal, &raw)?;
     // SAFETY: takes an open descriptor and an integer.
     check(unsafe { libc::tcflush(terminal.as_raw_fd(), libc::TCIFLUSH) })?;
     Ok(())
+}
+
+/// Sets 115200 baud. In the control flags themselves, since the libc crate binds the C function to a symbol version, and
+/// the statically linked init and its static libc have none.
+#[cfg(target_os = "linux")]
+fn set_speed(modes: &mut libc::termios) -> io::Result<()> {
+    modes.c_cflag = modes.c_cflag & !libc::CBAUD | libc::B115200;
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set_speed(modes: &mut libc::termios) -> io::Result<()> {
+    // SAFETY: `modes` is an initialised termios; the speed is one of the constants.
+    check(unsafe { libc::cfsetspeed(modes, libc::B115200) }).map(drop)
 }
 
 /// The terminal's size.

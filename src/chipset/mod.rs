@@ -3,6 +3,7 @@
 //! A chip is a register core without lock, bus or clock, and a thin adapter that turns an access into a register,
 //! then drives the chip's wire from the core's state.
 
+pub mod hpet;
 pub mod ioapic;
 pub mod lapic;
 pub mod mailbox;

@@ -4,6 +4,7 @@
 //! then drives the chip's wire from the core's state.
 
 pub mod hpet;
+pub mod hub;
 pub mod ioapic;
 pub mod lapic;
 pub mod mailbox;

@@ -3,6 +3,7 @@
 //! Every function runs one instruction under the rounding mode, DAZ and FTZ of the MXCSR value that it is given
 //! and returns what the instruction wrote together with the exception flags that it raised (MXCSR bits 0 to 5).
 //! Exceptions are always masked: a guest that unmasks one needs the reference arithmetic of `cpu::float`.
+//! Changing MXCSR costs some 20 ns; [`direct`] does without it where MXCSR holds the host's own controls.
 //! RCPPS and RSQRTPS differ between processors and are left out on purpose.
 //!
 //! Invariants. The host's MXCSR is the same after each call as before it. No bit of the given MXCSR can make
@@ -10,6 +11,7 @@
 //! named registers and the three words on its own stack frame. Instructions newer than the x86-64 baseline are
 //! methods of [`Sse41`], whose value proves that the processor has them.
 
+pub mod direct;
 pub mod x87;
 
 use core::arch::asm;
@@ -92,12 +94,20 @@ macro_rules! vector_vector {
     )*};
 }
 
-vector_vector! {
+/// Hands the list of the baseline's `op xmm, xmm` to a macro.
+macro_rules! baseline {
+    ($action:ident) => {
+        $action! {
     addss addsd addps addpd subss subsd subps subpd mulss mulsd mulps mulpd divss divsd divps divpd
     minss minsd minps minpd maxss maxsd maxps maxpd sqrtss sqrtsd sqrtps sqrtpd
     cvtss2sd cvtsd2ss cvtps2pd cvtpd2ps cvtdq2ps cvtdq2pd
     cvtps2dq cvtpd2dq cvttps2dq cvttpd2dq
+        }
+    };
 }
+use baseline;
+
+baseline!(vector_vector);
 
 /// Comparisons with a predicate of 0 to 7 in the low three bits of `predicate`.
 macro_rules! compares {
@@ -129,27 +139,18 @@ macro_rules! flag_compares {
         #[doc = concat!("`", stringify!($name), " a, b` under `mxcsr`: ZF, PF and CF at their RFLAGS places.")]
         #[inline]
         pub fn $name(a: u128, b: u128, mxcsr: u32) -> (u64, u32) {
-            const ZF_PF_CF: u64 = 0x45;
             let mut frame = Frame::new(mxcsr);
-            let rflags: u64;
-            // SAFETY: as in `under_mxcsr`; PUSHFQ and POP leave the stack pointer where it was, and the block is
-            // not marked `nostack`, so that the red zone is not in use.
-            unsafe {
-                asm!(
-                    "stmxcsr [{p} + 8]",
-                    "ldmxcsr [{p}]",
-                    concat!(stringify!($name), " {x}, {y}"),
-                    "pushfq",
-                    "pop {r}",
-                    "stmxcsr [{p} + 4]",
-                    "ldmxcsr [{p} + 8]",
-                    p = in(reg) &raw mut frame,
-                    x = in(xmm_reg) vector(a),
-                    y = in(xmm_reg) vector(b),
-                    r = out(reg) rflags,
-                )
-            }
-            (rflags & ZF_PF_CF, frame.flags())
+            let (zero, parity, carry): (u8, u8, u8);
+            under_mxcsr!(frame,
+                concat!(stringify!($name), " {x}, {y}\nsetz {zero}\nsetp {parity}\nsetc {carry}"),
+                x = in(xmm_reg) vector(a),
+                y = in(xmm_reg) vector(b),
+                zero = out(reg_byte) zero,
+                parity = out(reg_byte) parity,
+                carry = out(reg_byte) carry,
+            );
+            let rflags = u64::from(zero) << 6 | u64::from(parity) << 2 | u64::from(carry);
+            (rflags, frame.flags())
         }
     )*};
 }
@@ -171,12 +172,20 @@ macro_rules! from_integer {
     )*};
 }
 
-from_integer! {
-    cvtsi2ss_32 cvtsi2ss i32, "{n:e}";
-    cvtsi2ss_64 cvtsi2ss i64, "{n:r}";
-    cvtsi2sd_32 cvtsi2sd i32, "{n:e}";
-    cvtsi2sd_64 cvtsi2sd i64, "{n:r}";
+/// Hands the list of conversions from integers to a macro.
+macro_rules! integer_sources {
+    ($action:ident) => {
+        $action! {
+        cvtsi2ss_32 cvtsi2ss i32, "{n:e}";
+        cvtsi2ss_64 cvtsi2ss i64, "{n:r}";
+        cvtsi2sd_32 cvtsi2sd i32, "{n:e}";
+        cvtsi2sd_64 cvtsi2sd i64, "{n:r}";
+            }
+    };
 }
+use integer_sources;
+
+integer_sources!(from_integer);
 
 /// Float to integer, the operand in the low lane of `b`.
 macro_rules! to_integer {
@@ -193,16 +202,24 @@ macro_rules! to_integer {
     )*};
 }
 
-to_integer! {
-    cvtss2si_32 cvtss2si i32, "{n:e}";
-    cvtss2si_64 cvtss2si i64, "{n:r}";
-    cvtsd2si_32 cvtsd2si i32, "{n:e}";
-    cvtsd2si_64 cvtsd2si i64, "{n:r}";
-    cvttss2si_32 cvttss2si i32, "{n:e}";
-    cvttss2si_64 cvttss2si i64, "{n:r}";
-    cvttsd2si_32 cvttsd2si i32, "{n:e}";
-    cvttsd2si_64 cvttsd2si i64, "{n:r}";
+/// Hands the list of conversions to integers to a macro.
+macro_rules! integer_targets {
+    ($action:ident) => {
+        $action! {
+        cvtss2si_32 cvtss2si i32, "{n:e}";
+        cvtss2si_64 cvtss2si i64, "{n:r}";
+        cvtsd2si_32 cvtsd2si i32, "{n:e}";
+        cvtsd2si_64 cvtsd2si i64, "{n:r}";
+        cvttss2si_32 cvttss2si i32, "{n:e}";
+        cvttss2si_64 cvttss2si i64, "{n:r}";
+        cvttsd2si_32 cvttsd2si i32, "{n:e}";
+        cvttsd2si_64 cvttsd2si i64, "{n:r}";
+            }
+    };
 }
+use integer_targets;
+
+integer_targets!(to_integer);
 
 /// Proof that the processor has SSE3 and SSE4.1. Only [`Sse41::detect`] makes one.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,6 @@
 //! SSE to SSE4.1 against the processor.
 
-use hvf_sys::hostfp::{self, Sse41};
+use hvf_sys::hostfp::{self, Sse41, direct};
 use xlaunch::cpu::float::sse::{self, F32, F64, Format, Predicate, RoundControl, packed};
 use xlaunch::cpu::float::{Env, Flags};
 
@@ -50,7 +50,7 @@ fn check(
 ) -> Tally {
     let seed = name
         .bytes()
-        .fold(1, |seed, byte| seed * 31 + u64::from(byte));
+        .fold(1_u64, |seed, byte| seed.wrapping_mul(31) ^ u64::from(byte));
     let mut random = Random::new(seed);
     let mut tally = Tally::new(name);
     for _ in 0..cases {
@@ -127,6 +127,83 @@ fn arithmetic_is_the_processors() {
         .map(|(name, source, host, soft)| check(name, 40_000, *source, host, soft))
         .collect();
     settle(&tallies, 900_000);
+}
+
+/// Runs a host operation that does not touch MXCSR's controls, from clear flags.
+fn fresh<T>(operation: impl Fn(u128, u128) -> T) -> impl Fn(u128, u128, u32) -> T {
+    move |a, b, _| {
+        direct::clear();
+        operation(a, b)
+    }
+}
+
+#[test]
+fn direct_operations_are_those_of_the_default_mxcsr() {
+    let default = MASKED;
+    let mut tallies = Vec::new();
+    macro_rules! same {
+        ($source:ident: $($name:ident)*) => {$(
+            tallies.push(check(
+                stringify!($name),
+                5_000,
+                $source,
+                fresh(direct::$name),
+                |a, b, _| flagged(hostfp::$name(a, b, default)),
+            ));
+        )*};
+    }
+    same!(lanes32: addss addps subps mulps divps minps maxps sqrtps cvtss2sd cvtps2pd cvtdq2ps cvtps2dq cvttps2dq);
+    same!(lanes64: addsd addpd subpd mulpd divpd minpd maxpd sqrtpd cvtsd2ss cvtpd2ps cvtpd2dq cvttpd2dq);
+    for predicate in 0..8 {
+        tallies.push(check(
+            "cmppd",
+            2_000,
+            lanes64,
+            fresh(|a, b| direct::cmppd(a, b, predicate)),
+            |a, b, _| flagged(hostfp::cmppd(a, b, predicate, default)),
+        ));
+    }
+    tallies.push(check(
+        "ucomisd",
+        5_000,
+        lanes64,
+        fresh(|a, b| {
+            let (rflags, raised) = direct::ucomisd(a, b);
+            (rflags.into(), raised)
+        }),
+        |a, b, _| {
+            let (rflags, raised) = hostfp::ucomisd(a, b, default);
+            flagged((rflags.into(), raised))
+        },
+    ));
+    tallies.push(check(
+        "cvttsd2si and cvtsi2sd",
+        5_000,
+        near_integers,
+        fresh(|a, b| {
+            let (n, _) = direct::cvttsd2si_64(b);
+            direct::cvtsi2sd_64(a, n)
+        }),
+        |a, b, _| {
+            let (n, first) = hostfp::cvttsd2si_64(b, default);
+            let (x, second) = hostfp::cvtsi2sd_64(a, n, default);
+            flagged((x, first | second))
+        },
+    ));
+    if let Some(proof) = Sse41::detect() {
+        tallies.push(check(
+            "roundps",
+            5_000,
+            lanes32,
+            fresh(|a, b| direct::roundps(proof, a, b, 1)),
+            |a, b, _| flagged(proof.roundps(a, b, 1, default)),
+        ));
+    }
+    settle(&tallies, 140_000);
+}
+
+fn flagged((bits, flags): (u128, u32)) -> (u128, Flags) {
+    (bits, Flags::from_bits_truncate(flags as u16))
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Tables from the SDM. The processor itself is the judge in `tests/float`; these run on every host.
 
-use super::sse::{self, F32, F64};
+use super::sse::{self, F32, F64, packed};
 use super::x87::{self, Constant, F80, M32};
 use super::{Env, Flags, Precision, Relation, Rounding};
 
@@ -136,6 +136,63 @@ fn an_exception_found_before_hides_those_found_after() {
     assert!(!env.commits(flags));
     // DE has a lower priority than ZE (SDM 1, 4.9.2).
     assert_eq!(sse::divide::<F32>(1, 0, &env).1, Flags::ZE);
+}
+
+/// Rows: operation, unmasked exceptions, the low two lanes of both operands, and the flags that a processor reports
+/// in MXCSR when it faults. The upper lanes are 1 and 1.
+#[test]
+fn unmasked_sse_exceptions_report_what_processors_do() {
+    type Operation = fn(u128, u128, &Env) -> (u128, Flags);
+    let add: Operation = |a, b, env| packed::lanes::<F32>(a, b, env, sse::add::<F32>);
+    let multiply: Operation = |a, b, env| packed::lanes::<F32>(a, b, env, sse::multiply::<F32>);
+    let divide: Operation = |a, b, env| packed::lanes::<F32>(a, b, env, sse::divide::<F32>);
+    let dot: Operation = |a, b, env| packed::dot_product_f32(a, b, 0xff, env);
+    let (one, nan) = (0x3f80_0000, 0x7fa0_0000);
+    for (operation, unmasked, a, b, reported) in [
+        (add, 0x01, [nan, one], [one, 0x3300_0001], 0x01),
+        (add, 0x20, [nan, one], [one, 0x3300_0001], 0x21),
+        (add, 0x02, [1, one], [one, 0x3300_0001], 0x02),
+        (add, 0x02, [1, nan], [one, 0x3300_0001], 0x03),
+        (add, 0x01, [1, nan], [one, 0x3300_0001], 0x03),
+        (divide, 0x04, [one, 1], [0, 0x4040_0000], 0x06),
+        (multiply, 0x10, [0x0080_0001, 0], [0x3f00_0000, 0], 0x10),
+        (multiply, 0x10, [0x0080_0001, 0], [0x3f00_0001, 0], 0x30),
+        (multiply, 0x08, [0x7f00_0000, 0], [0x7f00_0000, 0], 0x08),
+        (
+            multiply,
+            0x08,
+            [0x7f00_0001, 0x0080_0001],
+            [0x7f00_0001, 0x3f00_0001],
+            0x38,
+        ),
+        (dot, 0x01, [nan, 0x3f80_0001], [one, 0x3f80_0001], 0x01),
+        (
+            dot,
+            0x08,
+            [0x7f00_0001, 0x3f80_0001],
+            [0x7f00_0001, 0x3f80_0001],
+            0x28,
+        ),
+        (
+            dot,
+            0x01,
+            [0x7f00_0001, 0xff00_0001],
+            [0x7f00_0001, 0x7f00_0001],
+            0x29,
+        ),
+    ] {
+        let register = |[first, second]: [u32; 2]| {
+            let ones = u128::from(one) << 96 | u128::from(one) << 64;
+            ones | u128::from(second) << 32 | u128::from(first)
+        };
+        let env = Env::from_mxcsr(0x1f80 & !(unmasked << 7));
+        let (_, flags) = operation(register(a), register(b), &env);
+        assert_eq!(
+            u32::from(flags.bits()),
+            reported,
+            "{a:x?} {b:x?} {unmasked:#x}"
+        );
+    }
 }
 
 #[test]

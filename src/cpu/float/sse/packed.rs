@@ -96,15 +96,19 @@ pub fn add_subtract<F: Format>(a: u128, b: u128, env: &Env) -> (u128, Flags) {
 }
 
 /// DPPS: the sum of the products that bits 4 to 7 of `control` choose, in the lanes that bits 0 to 3 choose.
-/// Every product and every sum is rounded and raises on its own (SDM 2, DPPS). The lanes differ only where several
-/// products are NaNs: processors add neighbours, the other one's first, then the pairs, their own first.
+/// Every product and every sum is rounded and raises on its own; an unmasked exception ends it after the products,
+/// or after the first sums (SDM 2, DPPS). The lanes differ only where several products are NaNs: processors add
+/// neighbours, the other one's first, then the pairs, their own first.
 pub fn dot_product_f32(a: u128, b: u128, control: u8, env: &Env) -> (u128, Flags) {
-    let (products, raised) = products::<F32>(a, b, control, env);
-    let swapped = products >> 32 & EVEN_LANES | (products & EVEN_LANES) << 32;
-    let (pairs, raised_by_pairs) = lanes::<F32>(swapped, products, env, add::<F32>);
-    let (sums, raised_by_sums) = lanes::<F32>(pairs, pairs.rotate_right(64), env, add::<F32>);
-    let flags = raised | raised_by_pairs | raised_by_sums;
-    (spread::<F32>(sums, control), gather(flags, env))
+    let products = products::<F32>(a, b, control, env);
+    let pairs = then(products, env, |products| {
+        let swapped = products >> 32 & EVEN_LANES | (products & EVEN_LANES) << 32;
+        lanes::<F32>(swapped, products, env, add::<F32>)
+    });
+    let (sums, flags) = then(pairs, env, |pairs| {
+        lanes::<F32>(pairs, pairs.rotate_right(64), env, add::<F32>)
+    });
+    (spread::<F32>(sums, control), flags)
 }
 
 /// Lanes 0 and 2 of four.
@@ -112,10 +116,24 @@ const EVEN_LANES: u128 = 0xffff_ffff_0000_0000_ffff_ffff;
 
 /// DPPD: as DPPS, with two lanes.
 pub fn dot_product_f64(a: u128, b: u128, control: u8, env: &Env) -> (u128, Flags) {
-    let (products, raised) = products::<F64>(a, b, control, env);
-    let (sums, raised_by_sums) = lanes::<F64>(products, products.rotate_right(64), env, add::<F64>);
-    let flags = raised | raised_by_sums;
-    (spread::<F64>(sums, control), gather(flags, env))
+    let products = products::<F64>(a, b, control, env);
+    let (sums, flags) = then(products, env, |products| {
+        lanes::<F64>(products, products.rotate_right(64), env, add::<F64>)
+    });
+    (spread::<F64>(sums, control), flags)
+}
+
+/// The next step on what a step gave, unless that raised an unmasked exception.
+fn then(
+    (register, raised): (u128, Flags),
+    env: &Env,
+    step: impl FnOnce(u128) -> (u128, Flags),
+) -> (u128, Flags) {
+    if !env.unmasked(raised).is_empty() {
+        return (register, raised);
+    }
+    let (register, flags) = step(register);
+    (register, raised | flags)
 }
 
 fn products<F: Format>(a: u128, b: u128, control: u8, env: &Env) -> (u128, Flags) {

@@ -9,11 +9,13 @@ mod branch;
 mod decimal;
 mod far;
 mod flag;
+mod fpu_state;
 mod mov;
 mod muldiv;
 mod operand;
 mod segment;
 mod shift;
+mod simd;
 mod stack;
 mod string;
 mod system;
@@ -81,7 +83,10 @@ pub fn select(insn: &Insn) -> Handler {
         | MovCr | MovDr | Clts | Lmsw | Smsw | Invd | Wbinvd | Invlpg | Invpcid | Lgdt | Lidt
         | Sgdt | Sidt | Swapgs | Rdfsbase | Rdgsbase | Wrfsbase | Wrgsbase | Xgetbv | Xsetbv
         | Clflush | Clflushopt | Clwb => system::select(insn),
-        _ => undefined,
+        Fxsave | Fxrstor | Xsave | Xsaveopt | Xrstor | Ldmxcsr | Stmxcsr | Emms => {
+            fpu_state::select(insn)
+        }
+        _ => simd::select(insn).unwrap_or(undefined),
     }
 }
 

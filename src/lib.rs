@@ -5,6 +5,7 @@ pub mod backend;
 pub mod boot;
 pub mod bus;
 pub mod chipset;
+pub mod cli;
 pub mod cpu;
 pub mod engine;
 pub mod firmware;

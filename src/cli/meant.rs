@@ -1,0 +1,322 @@
+//! What the command line means: a machine, and what to run in it.
+//!
+//! Total: whatever cannot work is refused here. Nothing is opened and nothing of the host is asked except through
+//! `Host`, so every rule is a line in a test.
+
+use super::bundle::Bundle;
+use super::typed::Run;
+use super::usage::Usage;
+use super::values;
+use crate::sandbox::Plan;
+use crate::spec::{CpuCount, Disk, Engine, Image, MachineSpec, MemorySize};
+use guest::protocol::{PAYLOAD_MAX, Start, Window};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// The kernel's console is COM1. A panic resets at once: its line is how its death is known, and nobody wants to wait.
+const CMDLINE: &str = "console=ttyS0 panic=-1";
+/// Only what went wrong is printed, because each byte costs an exit; with `--verbose` it is worth it.
+const QUIET: &str = "quiet";
+/// Makes init take the first disk as the root.
+const ROOT_DISK: &str = "xlaunch.root=/dev/vda";
+/// The size of a terminal that does not know its own.
+const USUAL_WINDOW: Window = Window {
+    rows: 24,
+    columns: 80,
+};
+
+/// What the host has to say about a run.
+pub(super) struct Host<'a> {
+    /// The guest built into the program.
+    pub(super) bundle: Option<Bundle>,
+    /// Our terminal's size, if both our input and our output are one.
+    pub(super) terminal: Option<Window>,
+    /// Our environment.
+    pub(super) variable: &'a dyn Fn(&str) -> Option<OsString>,
+}
+
+/// A run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Meant {
+    /// The machine.
+    pub(super) machine: MachineSpec,
+    /// The session in it.
+    pub(super) plan: Plan,
+}
+
+/// Says what was meant.
+pub(super) fn meant(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Result<Meant, Usage> {
+    let text = |text: &Option<String>| text.clone();
+    let machine = MachineSpec {
+        memory: or_default(text(&run.memory), values::memory, MemorySize::default())?,
+        cpus: or_default(text(&run.cpus), values::cpus, CpuCount::default())?,
+        engine: or_default(text(&run.engine), values::engine, Engine::Soft)?,
+        kernel: image("kernel", &run.kernel, host.bundle.map(|it| it.kernel))?,
+        initrd: Some(image(
+            "initrd",
+            &run.initrd,
+            host.bundle.map(|it| it.initrd),
+        )?),
+        cmdline: cmdline(run)?,
+        disks: disks(run)?,
+    };
+    let limit = run.timeout.as_deref().map(values::timeout).transpose()?;
+    let plan = Plan {
+        start: start(run, command, host)?,
+        limit,
+        show_console: run.verbose,
+    };
+    Ok(Meant { machine, plan })
+}
+
+fn or_default<T>(
+    text: Option<String>,
+    read: impl Fn(&str) -> Result<T, Usage>,
+    default: T,
+) -> Result<T, Usage> {
+    text.map_or(Ok(default), |text| read(&text))
+}
+
+fn image(
+    what: &str,
+    path: &Option<String>,
+    bundled: Option<&'static [u8]>,
+) -> Result<Image, Usage> {
+    match (path, bundled) {
+        (Some(path), _) => Ok(Image::File(named(&format!("--{what}"), path)?)),
+        (None, Some(bytes)) => Ok(Image::Bundled(bytes)),
+        (None, None) => Err(Usage(format!(
+            "no {what} is built into this xlaunch; start it by scripts/run, which builds one, or give --{what} FILE"
+        ))),
+    }
+}
+
+fn named(flag: &str, path: &str) -> Result<PathBuf, Usage> {
+    if path.is_empty() {
+        return Err(Usage::value(flag, path, "the name of a file"));
+    }
+    Ok(PathBuf::from(path))
+}
+
+fn disks(run: &Run) -> Result<Vec<Disk>, Usage> {
+    let path = run.disk.as_deref().map(|path| named("disk image", path));
+    Ok(path
+        .transpose()?
+        .map(|path| Disk { path })
+        .into_iter()
+        .collect())
+}
+
+fn cmdline(run: &Run) -> Result<String, Usage> {
+    if let Some(wrong) = run.append.iter().find(|it| it.contains(['\0', '\n'])) {
+        return Err(Usage::value("--append", wrong, "words on one line"));
+    }
+    let quiet = (!run.verbose).then_some(QUIET);
+    let root = run.disk.as_ref().map(|_| ROOT_DISK);
+    let ours = [Some(CMDLINE), quiet, root].into_iter().flatten();
+    let words: Vec<&str> = ours.chain(run.append.iter().map(String::as_str)).collect();
+    Ok(words.join(" "))
+}
+
+fn start(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Result<Start, Usage> {
+    let mut env = Vec::new();
+    if host.terminal.is_some() {
+        env.extend(values::variable("TERM", host.variable)?);
+    }
+    for variable in &run.env {
+        env.extend(values::variable(variable, host.variable)?);
+    }
+    let start = Start {
+        argv: command.into_iter().map(OsString::into_vec).collect(),
+        env,
+        cwd: directory(run)?,
+        terminal: host.terminal.map(known_size),
+    };
+    if !start.fits() {
+        return Err(Usage(format!(
+            "the command and its variables take more than {} KiB; pass long texts by standard input",
+            PAYLOAD_MAX / 1024
+        )));
+    }
+    if start.argv.first().is_some_and(Vec::is_empty) {
+        return Err(Usage(
+            "the command behind -- is empty; name a program".to_owned(),
+        ));
+    }
+    Ok(start)
+}
+
+fn directory(run: &Run) -> Result<Vec<u8>, Usage> {
+    match run.workdir.as_deref() {
+        None => Ok(Vec::new()),
+        Some(path) if path.starts_with('/') => Ok(path.as_bytes().to_vec()),
+        Some(path) => Err(Usage::value(
+            "--workdir",
+            path,
+            "a directory of the guest from its root, such as /tmp",
+        )),
+    }
+}
+
+fn known_size(window: Window) -> Window {
+    if window.rows == 0 || window.columns == 0 {
+        USUAL_WINDOW
+    } else {
+        window
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{GIB, MIB};
+    use std::time::Duration;
+
+    const BUNDLE: Bundle = Bundle {
+        kernel: b"kernel",
+        initrd: b"initrd",
+        record: "",
+    };
+
+    fn host() -> Host<'static> {
+        Host {
+            bundle: Some(BUNDLE),
+            terminal: None,
+            variable: &|name| (name == "TERM").then(|| OsString::from("vt100")),
+        }
+    }
+
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    fn complaint(run: &Run, host: &Host<'_>) -> String {
+        meant(run, Vec::new(), host).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_bare_run_means_the_defaults() {
+        let meant = meant(&Run::default(), Vec::new(), &host()).unwrap();
+        assert_eq!(meant.machine.memory.bytes(), GIB);
+        assert_eq!(meant.machine.cpus.count(), 2);
+        assert_eq!(meant.machine.engine, Engine::Soft);
+        assert_eq!(meant.machine.kernel, Image::Bundled(b"kernel"));
+        assert_eq!(meant.machine.initrd, Some(Image::Bundled(b"initrd")));
+        assert_eq!(meant.machine.cmdline, "console=ttyS0 panic=-1 quiet");
+        assert_eq!(meant.machine.disks, []);
+        assert_eq!(meant.plan.start, Start::default());
+        assert_eq!((meant.plan.limit, meant.plan.show_console), (None, false));
+    }
+
+    #[test]
+    fn what_is_said_replaces_the_defaults() {
+        let run = Run {
+            disk: some("disk.img"),
+            memory: some("512M"),
+            cpus: some("4"),
+            engine: some("soft"),
+            kernel: some("/boot/vmlinuz"),
+            initrd: some("initrd.cpio"),
+            append: vec!["debug".to_owned(), "a=b c".to_owned()],
+            timeout: some("5m"),
+            env: vec!["A=1".to_owned(), "ABSENT".to_owned()],
+            workdir: some("/tmp"),
+            verbose: true,
+            log: None,
+        };
+        let command = vec!["ls".into(), OsString::from_vec(vec![0xff])];
+        let meant = meant(&run, command, &host()).unwrap();
+        assert_eq!(meant.machine.memory.bytes(), 512 * MIB);
+        assert_eq!(meant.machine.cpus.count(), 4);
+        assert_eq!(meant.machine.kernel, Image::File("/boot/vmlinuz".into()));
+        assert_eq!(
+            meant.machine.initrd,
+            Some(Image::File("initrd.cpio".into()))
+        );
+        assert_eq!(
+            meant.machine.cmdline,
+            "console=ttyS0 panic=-1 xlaunch.root=/dev/vda debug a=b c"
+        );
+        let disk = Disk {
+            path: "disk.img".into(),
+        };
+        assert_eq!(meant.machine.disks, [disk]);
+        assert_eq!(meant.plan.start.argv, [b"ls".to_vec(), vec![0xff]]);
+        assert_eq!(meant.plan.start.env, [b"A=1".to_vec()]);
+        assert_eq!(meant.plan.start.cwd, b"/tmp");
+        assert_eq!(meant.plan.limit, Some(Duration::from_secs(300)));
+        assert!(meant.plan.show_console);
+    }
+
+    #[test]
+    fn a_terminal_has_a_type_and_a_size() {
+        let window = |rows, columns| Window { rows, columns };
+        for (ours, theirs) in [
+            (window(50, 132), window(50, 132)),
+            (window(0, 0), USUAL_WINDOW),
+        ] {
+            let host = Host {
+                terminal: Some(ours),
+                ..host()
+            };
+            let meant = meant(&Run::default(), Vec::new(), &host).unwrap();
+            assert_eq!(meant.plan.start.terminal, Some(theirs));
+            assert_eq!(meant.plan.start.env, [b"TERM=vt100".to_vec()]);
+        }
+    }
+
+    #[test]
+    fn without_a_bundle_both_images_must_be_given() {
+        let host = Host {
+            bundle: None,
+            ..host()
+        };
+        let kernel = Run {
+            kernel: some("k"),
+            ..Run::default()
+        };
+        assert!(complaint(&Run::default(), &host).contains("scripts/run"));
+        assert!(complaint(&kernel, &host).contains("--initrd"));
+        let both = Run {
+            initrd: some("i"),
+            ..kernel
+        };
+        assert!(meant(&both, Vec::new(), &host).is_ok());
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused() {
+        let empty = some("");
+        let wrong = [
+            Run {
+                kernel: empty.clone(),
+                ..Run::default()
+            },
+            Run {
+                disk: empty.clone(),
+                ..Run::default()
+            },
+            Run {
+                workdir: some("tmp"),
+                ..Run::default()
+            },
+            Run {
+                append: vec!["a\nb".to_owned()],
+                ..Run::default()
+            },
+            Run {
+                env: vec![format!("A={}", "x".repeat(PAYLOAD_MAX))],
+                ..Run::default()
+            },
+            Run {
+                memory: some("lots"),
+                ..Run::default()
+            },
+        ];
+        for run in wrong {
+            assert!(!complaint(&run, &host()).is_empty());
+        }
+        assert!(meant(&Run::default(), vec![OsString::new()], &host()).is_err());
+    }
+}

@@ -1,0 +1,100 @@
+//! The command line: what was typed (`typed`), what it means (`meant`), and doing it.
+//!
+//! Whatever goes wrong here is one sentence on standard error and exit code 125. Standard output is for what was asked
+//! for: help, the version, or the guest's own output.
+
+mod bundle;
+mod launch;
+mod meant;
+mod record;
+mod typed;
+mod usage;
+mod values;
+
+use crate::sandbox::FAILURE;
+use meant::Host;
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use typed::Typed;
+
+/// Exit code where nobody reads what was asked for: as if SIGPIPE had ended us.
+const NOBODY_READS: u8 = 128 + 13;
+
+/// Does what the arguments (without the program's name) say and gives the exit code.
+pub fn main(arguments: Vec<OsString>) -> u8 {
+    restore_terminal_on_panic();
+    let typed = match typed::read(arguments) {
+        Ok(typed) => typed,
+        Err(usage) => return fail(&usage),
+    };
+    match typed {
+        Typed::Help(text) => print(&text),
+        Typed::Version => print(&version()),
+        Typed::Run(run, command) => {
+            let host = Host {
+                bundle: bundle::BUNDLE,
+                terminal: launch::terminal(),
+                variable: &|name| std::env::var_os(name),
+            };
+            let begun = meant::meant(&run, command, &host)
+                .map_err(|usage| usage.to_string())
+                .and_then(|meant| record::begin(&run).map(|()| meant));
+            match begun {
+                Ok(meant) => launch::launch(&meant),
+                Err(sentence) => fail(&sentence),
+            }
+        }
+    }
+}
+
+/// Says what went wrong.
+fn fail(sentence: &impl Display) -> u8 {
+    say(sentence);
+    FAILURE
+}
+
+/// Says something in our own name. Where nobody can hear it, the exit code must do.
+fn say(sentence: &impl Display) {
+    let _ = writeln!(io::stderr(), "xlaunch: {sentence}");
+}
+
+fn print(text: &str) -> u8 {
+    let mut stdout = io::stdout();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Ok(()) => 0,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => NOBODY_READS,
+        Err(error) => fail(&format!(
+            "cannot write to standard output: {error}; redirect it elsewhere"
+        )),
+    }
+}
+
+/// Our version, then the bundle's record: kernel version, configuration hash, SHA-256 and what else it holds.
+fn version() -> String {
+    let ours = concat!("xlaunch ", env!("CARGO_PKG_VERSION"), "\n");
+    match bundle::BUNDLE {
+        Some(bundle) => format!("{ours}{}\n", bundle.record.trim_end()),
+        None => format!("{ours}no guest built in; scripts/run builds one\n"),
+    }
+}
+
+/// A panic is a mistake of ours. It must not leave the person with a raw terminal, nor look like a guest's exit code.
+fn restore_terminal_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        hvf_sys::tty::restore();
+        say(&format!(
+            "internal error, please report it: {}",
+            panic.to_string().replace('\n', " ")
+        ));
+        std::process::exit(i32::from(FAILURE));
+    }));
+}
+
+/// Whether both our input and our output are a terminal, so that the guest gets one too.
+fn on_terminal() -> bool {
+    io::stdin().is_terminal() && io::stdout().is_terminal()
+}

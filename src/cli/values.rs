@@ -1,0 +1,189 @@
+//! The values of flags: from text to what they mean, with errors that name both.
+
+use super::usage::Usage;
+use crate::spec::{CPUS_MAX, CpuCount, Engine, GIB, KIB, MEMORY_MAX, MEMORY_MIN, MIB, MemorySize};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
+
+const PAGE: u64 = 4 * KIB;
+
+/// `--memory`: a number with K, M or G; a `b` or `iB` after that is tolerated, as other tools write it.
+pub(super) fn memory(text: &str) -> Result<MemorySize, Usage> {
+    let wrong = || {
+        Usage::value(
+            "--memory",
+            text,
+            "a size from 16M to 256G such as 512M or 2G",
+        )
+    };
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" | "kib" => KIB,
+        "m" | "mb" | "mib" => MIB,
+        "g" | "gb" | "gib" => GIB,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = unsigned(digits).ok_or_else(wrong)?;
+    let bytes = number.checked_mul(unit).ok_or_else(wrong)?;
+    if !(MEMORY_MIN..=MEMORY_MAX).contains(&bytes) {
+        return Err(wrong());
+    }
+    MemorySize::new(bytes.next_multiple_of(PAGE)).ok_or_else(wrong)
+}
+
+/// `--cpus`.
+pub(super) fn cpus(text: &str) -> Result<CpuCount, Usage> {
+    let count = unsigned(text).and_then(|count| u8::try_from(count).ok());
+    count
+        .and_then(CpuCount::new)
+        .ok_or_else(|| Usage::value("--cpus", text, &format!("a number from 1 to {CPUS_MAX}")))
+}
+
+/// `--engine`.
+pub(super) fn engine(text: &str) -> Result<Engine, Usage> {
+    match text {
+        "auto" | "soft" => Ok(Engine::Soft),
+        "hvf" | "kvm" => Err(Usage(format!(
+            "--engine {text} is not in this version of xlaunch; use --engine soft, which runs everywhere"
+        ))),
+        _ => Err(Usage::value("--engine", text, "auto, hvf, kvm or soft")),
+    }
+}
+
+/// `--timeout`: whole seconds, or with s, m or h.
+pub(super) fn timeout(text: &str) -> Result<Duration, Usage> {
+    let wrong = || {
+        Usage::value(
+            "--timeout",
+            text,
+            "seconds, or a number with s, m or h such as 90s or 5m",
+        )
+    };
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        _ => return Err(wrong()),
+    };
+    let number = unsigned(digits).filter(|number| *number > 0);
+    let seconds = number.and_then(|number| number.checked_mul(unit));
+    seconds.map(Duration::from_secs).ok_or_else(wrong)
+}
+
+/// `--env`: `NAME=value`, or `NAME` for the value that it has here. A name that has none here is left out.
+pub(super) fn variable(
+    text: &str,
+    ours: impl Fn(&str) -> Option<OsString>,
+) -> Result<Option<Vec<u8>>, Usage> {
+    let name = text.split('=').next().unwrap_or_default();
+    if name.is_empty() {
+        return Err(Usage::value(
+            "--env",
+            text,
+            "NAME=value, or NAME to pass our own",
+        ));
+    }
+    if name.len() < text.len() {
+        return Ok(Some(text.as_bytes().to_vec()));
+    }
+    Ok(ours(name).map(|value| [name.as_bytes(), b"=", &value.into_vec()].concat()))
+}
+
+/// Digits only: `parse` would take a plus sign.
+fn unsigned(digits: &str) -> Option<u64> {
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| digits.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_a_size() {
+        let bytes = |text| memory(text).map(MemorySize::bytes).ok();
+        assert_eq!(bytes("512M"), Some(512 * MIB));
+        assert_eq!(bytes("512m"), Some(512 * MIB));
+        assert_eq!(bytes("1G"), Some(GIB));
+        assert_eq!(bytes("2GiB"), Some(2 * GIB));
+        assert_eq!(bytes("65537K"), Some(64 * MIB + PAGE));
+        assert_eq!(bytes("1073741824"), Some(GIB));
+        for wrong in [
+            "",
+            "M",
+            "512",
+            "15M",
+            "257G",
+            "1T",
+            "-1G",
+            "+1G",
+            "1.5G",
+            "0x10M",
+            "1 G",
+            "18446744073709551615G",
+            "99999999999999999999",
+            "1Gé",
+        ] {
+            let error = memory(wrong).unwrap_err().to_string();
+            assert!(error.contains(&format!("--memory '{wrong}'")), "{error}");
+        }
+    }
+
+    #[test]
+    fn cpus_are_a_small_number() {
+        assert_eq!(cpus("1").map(CpuCount::count).ok(), Some(1));
+        assert_eq!(cpus("64").map(CpuCount::count).ok(), Some(64));
+        for wrong in ["0", "65", "257", "-1", "two", "", "1.5"] {
+            assert!(
+                cpus(wrong)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("from 1 to 64"),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn engines_that_are_not_there_say_so() {
+        assert_eq!(engine("auto").ok(), Some(Engine::Soft));
+        assert_eq!(engine("soft").ok(), Some(Engine::Soft));
+        for absent in ["hvf", "kvm"] {
+            let error = engine(absent).unwrap_err().to_string();
+            assert!(error.contains("not in this version"), "{error}");
+        }
+        assert!(
+            engine("qemu")
+                .unwrap_err()
+                .to_string()
+                .contains("auto, hvf, kvm or soft")
+        );
+    }
+
+    #[test]
+    fn timeouts_have_units() {
+        let seconds = |text| timeout(text).map(|it| it.as_secs()).ok();
+        assert_eq!(seconds("90"), Some(90));
+        assert_eq!(seconds("90s"), Some(90));
+        assert_eq!(seconds("5m"), Some(300));
+        assert_eq!(seconds("2h"), Some(7200));
+        for wrong in ["0", "", "s", "1d", "-5", "1.5m", "9999999999999999999h"] {
+            assert!(timeout(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn variables_are_given_or_inherited() {
+        let ours = |name: &str| (name == "LANG").then(|| OsString::from("C"));
+        let entry = |text| variable(text, ours).ok();
+        assert_eq!(entry("A=b=c"), Some(Some(b"A=b=c".to_vec())));
+        assert_eq!(entry("A="), Some(Some(b"A=".to_vec())));
+        assert_eq!(entry("LANG"), Some(Some(b"LANG=C".to_vec())));
+        assert_eq!(entry("ABSENT"), Some(None));
+        assert_eq!(entry("=b"), None);
+        assert_eq!(entry(""), None);
+    }
+}

@@ -1,0 +1,240 @@
+//! The program from outside, wherever it needs no guest: what is printed, to which stream, and the exit code.
+
+#![forbid(unsafe_code)]
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
+
+/// A directory to run in. Whatever a failed run leaves behind would be found here.
+struct Place {
+    dir: TempDir,
+    files: usize,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir, files: 0 }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn file(&mut self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        File::create(&path).unwrap().write_all(bytes).unwrap();
+        self.files += 1;
+        path
+    }
+
+    fn sparse(&mut self, name: &str, length: u64) -> PathBuf {
+        let path = self.file(name, &[]);
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_len(length).unwrap();
+        path
+    }
+
+    fn fifo(&mut self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        assert!(
+            Command::new("mkfifo")
+                .arg(&path)
+                .status()
+                .unwrap()
+                .success()
+        );
+        self.files += 1;
+        path
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xlaunch"));
+        command
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .env("TMPDIR", self.dir.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs what must fail in our own name and gives the sentence.
+    fn failure(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        assert_eq!(output.stdout, b"", "{arguments:?}");
+        let sentence = sentence(&output);
+        let left = fs::read_dir(self.dir.path()).unwrap().count();
+        assert_eq!(left, self.files, "{arguments:?} left something behind");
+        sentence
+    }
+
+    /// Boots `kernel`, which must fail, with an initrd that is not to blame.
+    fn boot_failure(&mut self, kernel: &Path, more: &[&str]) -> String {
+        let initrd = self.file("initrd", b"070701");
+        let mut arguments = vec!["run", "--kernel", text(kernel), "--initrd", text(&initrd)];
+        arguments.extend(more);
+        self.failure(&arguments)
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// The one sentence on standard error of a run that failed with 125.
+fn sentence(output: &Output) -> String {
+    let stderr = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(125), "{stderr}");
+    let line = stderr.strip_suffix('\n').expect("a whole line");
+    assert!(!line.contains('\n'), "one sentence: {stderr}");
+    let sentence = line.strip_prefix("xlaunch: ").expect("our name first");
+    sentence.to_owned()
+}
+
+/// The header of a bzImage by Linux's boot protocol 2.15, with 4 setup sectors and 1 MiB of code promised.
+fn bzimage_header() -> Vec<u8> {
+    let mut image = vec![0; 1024];
+    image[0x1f1] = 4;
+    image[0x1f4..0x1f8].copy_from_slice(&(1_u32 << 16).to_le_bytes());
+    image[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
+    image[0x200..0x202].copy_from_slice(&[0xeb, 0x6a]);
+    image[0x202..0x206].copy_from_slice(b"HdrS");
+    image[0x206..0x208].copy_from_slice(&0x020f_u16.to_le_bytes());
+    image[0x211] = 1;
+    image
+}
+
+#[test]
+fn usage_errors_are_one_sentence_and_125() {
+    let place = Place::new();
+    let cases = [
+        (&[][..], "run"),
+        (&["walk"], "walk"),
+        (&["run", "--frobnicate"], "--frobnicate"),
+        (&["run", "--memory"], "--memory"),
+        (&["run", "--memory=lots"], "--memory 'lots'"),
+        (&["run", "-m", "1K"], "--memory '1K'"),
+        (&["run", "-c0"], "--cpus '0'"),
+        (&["run", "--cpus=65"], "--cpus '65'"),
+        (&["run", "--engine", "warp"], "--engine 'warp'"),
+        (&["run", "--timeout", "soon"], "--timeout 'soon'"),
+        (&["run", "-e", "=x"], "--env '=x'"),
+        (&["run", "-w", "here"], "--workdir 'here'"),
+        (&["run", "a.img", "b.img"], "b.img"),
+        (&["run", "--"], "--"),
+    ];
+    for (arguments, culprit) in cases {
+        let images = ["--kernel", "k", "--initrd", "i"];
+        let with_images: Vec<&str> = match arguments.split_first() {
+            Some((&"run", rest)) => ["run"].iter().chain(&images).chain(rest).copied().collect(),
+            _ => arguments.to_vec(),
+        };
+        let sentence = place.failure(&with_images);
+        assert!(sentence.contains(culprit), "{sentence}");
+    }
+}
+
+#[test]
+fn engines_that_are_not_there_say_what_to_use() {
+    let place = Place::new();
+    for engine in ["kvm", "hvf"] {
+        let sentence = place.failure(&["run", "--kernel=k", "--initrd=i", "--engine", engine]);
+        assert!(sentence.contains("--engine soft"), "{sentence}");
+    }
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    let place = Place::new();
+    for (argument, expected) in [
+        ("--help", "Usage: xlaunch"),
+        ("-h", "Usage: xlaunch"),
+        ("version", concat!("xlaunch ", env!("CARGO_PKG_VERSION"))),
+        ("--version", concat!("xlaunch ", env!("CARGO_PKG_VERSION"))),
+    ] {
+        let output = place.command(&[argument]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        assert_eq!(output.stderr, b"");
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert!(stdout.starts_with(expected), "{stdout}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_output_that_cannot_be_written_is_said() {
+    let place = Place::new();
+    for argument in ["version", "--help"] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = place.command(&[argument]).stdout(full).output().unwrap();
+        let sentence = sentence(&output);
+        assert!(
+            sentence.starts_with("cannot write to standard output: "),
+            "{sentence}"
+        );
+    }
+}
+
+#[test]
+fn a_message_that_nobody_can_hear_is_still_an_exit_code() {
+    let place = Place::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = place.command(&["walk"]).stderr(writer).status().unwrap();
+    assert_eq!(status.code(), Some(125));
+}
+
+#[test]
+fn an_output_that_nobody_reads_ends_like_a_broken_pipe() {
+    let place = Place::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = place.command(&["--help"]).stdout(writer).output().unwrap();
+    assert_eq!(output.status.code(), Some(128 + 13));
+    assert_eq!(output.stderr, b"");
+}
+
+#[test]
+fn kernels_that_are_no_kernels_say_what_they_are() {
+    let missing = |place: &mut Place| place.path("nothing");
+    let directory = |_: &mut Place| PathBuf::from("/usr");
+    let fifo = |place: &mut Place| place.fifo("fifo");
+    let empty = |place: &mut Place| place.file("empty", b"");
+    let words = |place: &mut Place| place.file("words", b"#!/bin/sh\necho not a kernel\n");
+    let truncated = |place: &mut Place| place.file("short", &bzimage_header());
+    let large = |place: &mut Place| {
+        let path = place.sparse("large", 17 << 20);
+        let file = File::options().write(true).open(&path).unwrap();
+        file.write_all_at(&bzimage_header(), 0).unwrap();
+        path
+    };
+    type Make<'a> = &'a dyn Fn(&mut Place) -> PathBuf;
+    let cases: [(Make<'_>, &str); 7] = [
+        (&missing, "no such file"),
+        (&directory, "directory"),
+        (&fifo, "FIFO"),
+        (&empty, "empty"),
+        (&words, "text"),
+        (&truncated, "truncated"),
+        (&large, "memory"),
+    ];
+    for (make, reason) in cases {
+        let mut place = Place::new();
+        let kernel = make(&mut place);
+        let sentence = place.boot_failure(&kernel, &["-m", "16M"]);
+        assert!(sentence.contains(text(&kernel)), "{sentence}");
+        assert!(sentence.contains(reason), "wanted '{reason}': {sentence}");
+    }
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_said() {
+    let mut place = Place::new();
+    let kernel = place.file("kernel", b"x");
+    let sentence = place.boot_failure(&kernel, &["--log", "/no/such/log"]);
+    assert!(sentence.contains("/no/such/log"), "{sentence}");
+}

@@ -21,6 +21,8 @@ mod reset;
 pub mod run;
 mod segments;
 mod task;
+#[cfg(test)]
+mod tests;
 
 pub use rendezvous::Group;
 pub use run::{Cpu, Stop};

@@ -1,6 +1,6 @@
 //! Delivery of interrupts and exceptions through the IDT (SDM volume 3, chapter 6).
 
-use hvf_sys::cpu::{Segment, Space, State};
+use hvf_sys::cpu::{Attention, Segment, Space, State};
 use hvf_sys::ram::Word;
 
 use super::core::{Done, Exec, Fault, Leave, Trap};
@@ -46,6 +46,14 @@ pub struct NewStack {
 }
 
 impl Exec<'_> {
+    /// IRET ends the blocking of NMIs: the loop looks for one that waits.
+    pub(super) fn unblock_nmis(&mut self) {
+        self.nmi_blocked = false;
+        if self.nmi_pending {
+            self.attention().raise(Attention::KICK);
+        }
+    }
+
     /// Delivers what was injected or waits, before the first instruction of a run.
     pub(super) fn deliver_waiting(&mut self) -> Result<(), Stop> {
         if self.nmi_pending && !self.nmi_blocked {

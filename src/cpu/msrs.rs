@@ -1,11 +1,29 @@
 //! Model-specific registers (SDM volume 4). An MSR that is not offered is #GP, as on a processor that lacks it.
 
-use super::core::{Done, Exec, Trap};
+use super::core::{Core, Done, Exec, Trap};
 use super::memory::canonical;
 use crate::x86::control::{cr0, efer};
 use crate::x86::msr;
 
 const VARIABLE_LAST: u32 = msr::MTRR_PHYSBASE0 + 15;
+
+impl Core {
+    /// Sets a memory type range register, as WRMSR does, or firmware before the CPU starts. False where `number` is none.
+    pub fn set_mtrr(&mut self, number: u32, value: u64) -> bool {
+        let msrs = &mut self.state.msrs;
+        match number {
+            msr::MTRR_DEF_TYPE => msrs.mtrr_def_type = value,
+            msr::MTRR_PHYSBASE0..=VARIABLE_LAST => {
+                msrs.mtrr_variable[(number - msr::MTRR_PHYSBASE0) as usize & 15] = value
+            }
+            _ => match fixed_mtrr(number) {
+                Some(n) => msrs.mtrr_fixed[n] = value,
+                None => return false,
+            },
+        }
+        true
+    }
+}
 
 impl Exec<'_> {
     /// Reads an MSR for RDMSR.
@@ -109,10 +127,6 @@ impl Exec<'_> {
                 msrs.misc_enable = value & msr::misc_enable::FAST_STRING
                     | msrs.misc_enable & !msr::misc_enable::FAST_STRING
             }
-            msr::MTRR_DEF_TYPE => msrs.mtrr_def_type = value,
-            msr::MTRR_PHYSBASE0..=VARIABLE_LAST => {
-                msrs.mtrr_variable[(number - msr::MTRR_PHYSBASE0) as usize & 15] = value
-            }
             // Nothing to load, nothing to record, nothing to clear.
             msr::BIOS_UPDT_TRIG
             | msr::BIOS_SIGN_ID
@@ -131,10 +145,8 @@ impl Exec<'_> {
             msr::APIC_BASE | msr::X2APIC_FIRST..=msr::X2APIC_LAST => {
                 return self.write_apic_msr(number, value);
             }
-            _ => match fixed_mtrr(number) {
-                Some(n) => msrs.mtrr_fixed[n] = value,
-                None => return Err(self.unknown_msr("write", number)),
-            },
+            _ if self.core.set_mtrr(number, value) => {}
+            _ => return Err(self.unknown_msr("write", number)),
         }
         Ok(())
     }

@@ -121,6 +121,13 @@ impl Cpu {
     }
 }
 
+impl Core {
+    /// Whether a maskable interrupt would be taken now.
+    pub fn interruptible(&self) -> bool {
+        self.state.rflags & rflags::IF != 0 && !self.shadow
+    }
+}
+
 impl Exec<'_> {
     fn run(&mut self, cache: &mut Cache, until: Option<Nanos>) -> Stop {
         if let Err(stop) = self.deliver_waiting() {
@@ -157,11 +164,6 @@ impl Exec<'_> {
                 return stop;
             }
         }
-    }
-
-    /// Whether a maskable interrupt would be taken now.
-    pub fn interruptible(&self) -> bool {
-        self.state.rflags & rflags::IF != 0 && !self.shadow
     }
 
     #[inline(always)]

@@ -223,6 +223,12 @@ impl Vcpu for Fake {
         self.regs = regs.clone();
     }
 
+    fn set_mtrr(&mut self, _msr: u32, _value: u64) {}
+
+    fn retired(&self) -> Option<u64> {
+        None
+    }
+
     fn kicker(&self) -> Arc<dyn Kicker> {
         self.kicks.clone()
     }

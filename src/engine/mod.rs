@@ -7,6 +7,7 @@
 pub(crate) mod fake;
 mod park;
 pub mod run;
+pub mod soft;
 
 use std::sync::Arc;
 
@@ -125,6 +126,12 @@ pub trait Vcpu {
 
     /// Sets the registers.
     fn set_regs(&mut self, regs: &Regs);
+
+    /// Sets a memory type range register, as firmware does on every CPU before it starts.
+    fn set_mtrr(&mut self, msr: u32, value: u64);
+
+    /// How many instructions it has executed, where the engine counts them.
+    fn retired(&self) -> Option<u64>;
 
     /// What stops it from other threads.
     fn kicker(&self) -> Arc<dyn Kicker>;

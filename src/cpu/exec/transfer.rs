@@ -156,7 +156,7 @@ fn iret<W: Int>(x: &mut Exec<'_>, insn: &Insn) -> Done {
     x.mark_accessed(&mut code)?;
     let outer = rpl > x.cpl;
     let new_flags = returned_flags::<W>(x, flags);
-    x.nmi_blocked = false;
+    x.unblock_nmis();
     match stack {
         Some((rsp, segment)) => {
             x.state.segments[State::SS] = segment;
@@ -246,7 +246,7 @@ fn iret_real<W: Int>(x: &mut Exec<'_>) -> Done {
     x.set_stack_pointer(pointer.wrapping_add(3 * W::BYTES));
     x.state.segments[State::CS] = x.real_segment(State::CS, cs);
     x.state.rip = rip;
-    x.nmi_blocked = false;
+    x.unblock_nmis();
     let flags = x.rflags() & !mask | new & mask;
     x.set_rflags(flags);
     Ok(())
@@ -260,7 +260,7 @@ fn iret_to_vm86(x: &mut Exec<'_>, rip: u64, cs: u16, flags: u64) -> Done {
         *word = x.load_stack(pointer.wrapping_add(4 * n))?;
     }
     let [esp, ss, es, ds, fs, gs] = words;
-    x.nmi_blocked = false;
+    x.unblock_nmis();
     x.cpl = 3;
     x.set_rflags(flags);
     for (number, selector) in [

@@ -4,8 +4,11 @@
 //! The real-mode code in front is never run; its header goes into the zero page, and what follows it into memory.
 //! A field that is wrong is refused by name: no value of the file is used before it was checked.
 
+use std::borrow::Cow;
+
 use super::error::Problem;
-use crate::layout;
+use super::kernel::{Entry, Kernel, Segment};
+use crate::layout::{self, Span};
 
 /// Offset of the setup header in the file and in the zero page.
 pub const HEADER: usize = 0x1f1;
@@ -45,71 +48,42 @@ const XLF_ABOVE_4G: u16 = 1 << 1;
 /// Where the 64-bit entry lies, from the load address.
 const ENTRY_64: u64 = 0x200;
 
-/// How the kernel is entered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
-    /// In 64-bit mode at this address.
-    Long(u64),
-    /// In flat 32-bit mode without paging at this address.
-    Protected(u64),
-}
-
-/// A bzImage whose header has been checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BzImage<'a> {
-    /// The setup header as the zero page takes it, from offset `HEADER` on.
-    pub header: &'a [u8],
-    /// What is loaded.
-    pub payload: &'a [u8],
-    /// Where it is loaded.
-    pub load: u64,
-    /// The first address behind the memory that the kernel uses before it reads the memory map.
-    pub end: u64,
-    /// How it is entered.
-    pub entry: Entry,
-    /// The longest command line it takes, without the final zero byte.
-    pub cmdline_max: u64,
-    /// The first address behind which no byte of the initrd may lie, where that has to be below 4 GiB.
-    pub initrd_end: u64,
-    /// Whether the initrd may lie above 4 GiB.
-    pub initrd_high: bool,
-}
-
-impl<'a> BzImage<'a> {
-    /// Checks the header of `file`.
-    pub fn parse(file: &'a [u8]) -> Result<Self, Problem> {
-        recognise(file)?;
-        let version = word(file, field::VERSION);
-        if version < VERSION_MIN {
-            let [minor, major] = version.to_le_bytes();
-            return Err(Problem::OldProtocol(major, minor));
-        }
-        if file[field::LOADFLAGS] & LOADED_HIGH == 0 {
-            return Err(Problem::LoadedLow);
-        }
-        let payload = payload(file)?;
-        let load = load_address(file)?;
-        let init_size = u64::from(dword(file, field::INIT_SIZE));
-        let used = init_size.max(payload.len() as u64);
-        let end = load
-            .checked_add(used)
-            .ok_or(Problem::Field("init_size", init_size))?;
-        let xloadflags = if version >= VERSION_XLOADFLAGS {
-            word(file, field::XLOADFLAGS)
-        } else {
-            0
-        };
-        Ok(Self {
-            header: header(file)?,
-            payload,
-            load,
-            end,
-            entry: entry(xloadflags, load, payload)?,
-            cmdline_max: u64::from(dword(file, field::CMDLINE_SIZE)),
-            initrd_end: u64::from(dword(file, field::INITRD_ADDR_MAX)) + 1,
-            initrd_high: xloadflags & XLF_ABOVE_4G != 0,
-        })
+/// Checks the header of `file`.
+pub(super) fn parse(file: &[u8]) -> Result<Kernel<'_>, Problem> {
+    recognise(file)?;
+    let version = word(file, field::VERSION);
+    if version < VERSION_MIN {
+        let [minor, major] = version.to_le_bytes();
+        return Err(Problem::OldProtocol(major, minor));
     }
+    if file[field::LOADFLAGS] & LOADED_HIGH == 0 {
+        return Err(Problem::LoadedLow);
+    }
+    let payload = payload(file)?;
+    let start = load_address(file)?;
+    let init_size = u64::from(dword(file, field::INIT_SIZE));
+    let used = init_size.max(payload.len() as u64);
+    let end = start.checked_add(used);
+    let xloadflags = match version {
+        VERSION_XLOADFLAGS.. => word(file, field::XLOADFLAGS),
+        _ => 0,
+    };
+    Ok(Kernel {
+        header: Cow::Borrowed(header(file)?),
+        segments: vec![Segment {
+            at: start,
+            bytes: payload,
+            zeros: 0,
+        }],
+        span: Span {
+            start,
+            end: end.ok_or(Problem::Field("init_size", init_size))?,
+        },
+        entry: entry(xloadflags, start, payload)?,
+        cmdline_max: u64::from(dword(file, field::CMDLINE_SIZE)),
+        initrd_end: u64::from(dword(file, field::INITRD_ADDR_MAX)) + 1,
+        initrd_high: xloadflags & XLF_ABOVE_4G != 0,
+    })
 }
 
 /// Whether this is a bzImage whose header lies in the file; if not, what it is.
@@ -132,9 +106,7 @@ fn foreign(file: &[u8]) -> Problem {
     const ARM64_MAGIC: usize = 56;
     let sample = &file[..file.len().min(4096)];
     let text = |byte: &u8| matches!(byte, b'\t' | b'\n' | b'\r' | 0x1b | 0x20..=0x7e | 0x80..);
-    if file.starts_with(b"\x7fELF") {
-        Problem::Foreign("an ELF file")
-    } else if file.starts_with(&[0x1f, 0x8b]) {
+    if file.starts_with(&[0x1f, 0x8b]) {
         Problem::Foreign("a gzip file")
     } else if file.get(ARM64_MAGIC..ARM64_MAGIC + 4) == Some(b"ARM\x64") {
         Problem::Foreign("a kernel for AArch64")

@@ -1,12 +1,13 @@
 //! The state in which the first CPU enters the kernel, and the tables in memory that this state needs.
 //!
 //! boot.rst, "64-bit boot protocol" and "32-bit boot protocol": __BOOT_CS is 0x10, __BOOT_DS 0x18, flat; RSI points
-//! to the zero page; interrupts are off. In 64-bit mode the first 4 GiB are mapped one to one.
+//! to the zero page; interrupts are off. PVH differs from 32-bit mode only in EBX. In 64-bit mode the first 4 GiB are mapped one to one.
 
-use crate::boot::bzimage::Entry;
+use super::kernel::Entry;
+use super::pvh;
 use crate::layout;
 use crate::memory::Piece;
-use crate::x86::regs::{RSI, RSP, Regs, Segment, TableRegister};
+use crate::x86::regs::{RBX, RSI, RSP, Regs, Segment, TableRegister};
 use crate::x86::{cr0, cr4, efer, page, segment};
 
 const BOOT_CS: u16 = 0x10;
@@ -25,11 +26,11 @@ const TSS: u16 = segment::P | segment::system::TSS32_BUSY;
 const PAGE: u64 = 0x1000;
 const LARGE_PAGE: u64 = 2 << 20;
 
-/// The registers for `entry`, with the zero page's address in RSI.
+/// The registers for `entry`, with the zero page's address in RSI, or that of PVH's start info in RBX.
 pub fn registers(entry: Entry) -> Regs {
     let (rip, code) = match entry {
         Entry::Long(rip) => (rip, CODE_64),
-        Entry::Protected(rip) => (rip, CODE_32),
+        Entry::Protected(rip) | Entry::Pvh(rip) => (rip, CODE_32),
     };
     let data = flat(BOOT_DS, DATA);
     let mut regs = Regs {
@@ -54,7 +55,10 @@ pub fn registers(entry: Entry) -> Regs {
         cr0: cr0::PE | cr0::ET | cr0::NE,
         ..Regs::power_on(0)
     };
-    regs.gprs[RSI] = layout::ZERO_PAGE.start;
+    match entry {
+        Entry::Long(_) | Entry::Protected(_) => regs.gprs[RSI] = layout::ZERO_PAGE.start,
+        Entry::Pvh(_) => regs.gprs[RBX] = pvh::AT,
+    }
     regs.gprs[RSP] = layout::BOOT_STACK.end;
     if let Entry::Long(_) = entry {
         regs.cr0 |= cr0::PG | cr0::WP;
@@ -73,7 +77,7 @@ pub fn tables(entry: Entry) -> Vec<Piece> {
     };
     match entry {
         Entry::Long(_) => vec![gdt_piece(CODE_64), page_tables()],
-        Entry::Protected(_) => vec![gdt_piece(CODE_32)],
+        Entry::Protected(_) | Entry::Pvh(_) => vec![gdt_piece(CODE_32)],
     }
 }
 

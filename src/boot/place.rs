@@ -1,7 +1,7 @@
 //! Where kernel and initrd go in memory.
 
-use super::bzimage::BzImage;
 use super::error::Problem;
+use super::kernel::Kernel;
 use crate::layout::Span;
 use crate::memory::{Kind, Range};
 
@@ -9,9 +9,9 @@ const PAGE: u64 = 0x1000;
 const FOUR_GIB: u64 = 1 << 32;
 
 /// Whether the kernel, with the memory it uses before it reads the map, lies in RAM below 4 GiB.
-pub(super) fn kernel(kernel: &BzImage<'_>, map: &[Range]) -> Result<(), Problem> {
+pub(super) fn kernel(kernel: &Kernel<'_>, map: &[Range]) -> Result<(), Problem> {
     let mut low = usable(map).filter(|span| span.end <= FOUR_GIB);
-    if low.any(|span| span.start <= kernel.load && kernel.end <= span.end) {
+    if low.any(|span| span.start <= kernel.span.start && kernel.span.end <= span.end) {
         return Ok(());
     }
     let memory = usable(map)
@@ -19,14 +19,14 @@ pub(super) fn kernel(kernel: &BzImage<'_>, map: &[Range]) -> Result<(), Problem>
         .filter(|&end| end <= FOUR_GIB)
         .max();
     Err(Problem::NeedsMemory {
-        end: kernel.end,
+        end: kernel.span.end,
         memory: memory.unwrap_or(0),
     })
 }
 
 /// Where an initrd of `bytes` goes: as high as the kernel can reach it, below 4 GiB if possible, on a page boundary,
 /// clear of the kernel.
-pub(super) fn initrd(bytes: u64, kernel: &BzImage<'_>, map: &[Range]) -> Result<u64, Problem> {
+pub(super) fn initrd(bytes: u64, kernel: &Kernel<'_>, map: &[Range]) -> Result<u64, Problem> {
     let low = holes(
         kernel,
         map,
@@ -52,13 +52,13 @@ pub(super) fn initrd(bytes: u64, kernel: &BzImage<'_>, map: &[Range]) -> Result<
 }
 
 /// The usable memory behind the first mebibyte and inside `within`, without the kernel's.
-fn holes(kernel: &BzImage<'_>, map: &[Range], within: Span) -> Vec<Span> {
+fn holes(kernel: &Kernel<'_>, map: &[Range], within: Span) -> Vec<Span> {
     let before = Span {
         start: crate::layout::KERNEL_MIN,
-        end: kernel.load,
+        end: kernel.span.start,
     };
     let behind = Span {
-        start: kernel.end.next_multiple_of(PAGE),
+        start: kernel.span.end.next_multiple_of(PAGE),
         end: u64::MAX,
     };
     usable(map)

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::bzimage::tests::kernel;
 use super::*;
 use crate::memory::{self, Kind};
-use crate::x86::regs::RSI;
+use crate::x86::regs::{RBX, RSI};
 
 const MIB: u64 = 1 << 20;
 
@@ -127,6 +127,28 @@ fn what_is_too_large_is_said_in_one_sentence() {
 }
 
 #[test]
+fn an_elf_kernel_is_loaded_with_its_zeros() {
+    let ram = ram(64 * MIB);
+    ram.fill(0x100_0000, 0x4000, 0xee).unwrap();
+    let file = elf::tests::kernel(Some(0x100_0040));
+    let kernel = Image::made("kernel k", file.clone());
+    let boot = Boot {
+        kernel: &kernel,
+        initrd: None,
+        cmdline: "quiet",
+        map: &memory::map(64 * MIB),
+        rsdp: layout::RSDP.start,
+        seed: &[],
+    };
+    let regs = load(&ram, &boot).unwrap();
+    assert_eq!(read(&ram, 0x100_0000, 0x1000), file[0x200..]);
+    assert_eq!(read(&ram, 0x100_1000, 0x2000), [0; 0x2000]);
+    assert_eq!(read(&ram, 0x100_3000, 1), [0xee]);
+    assert_eq!(regs.rip, 0x100_0040);
+    assert_eq!(read(&ram, regs.gprs[RBX], 4), 0x336e_c578_u32.to_le_bytes());
+}
+
+#[test]
 fn nothing_is_written_when_something_is_refused() {
     let ram = ram(64 * MIB);
     let kernel = Image::made("kernel k", kernel(4096));
@@ -160,13 +182,13 @@ proptest! {
         file[0x258..0x260].copy_from_slice(&(pref * 2 * MIB).to_le_bytes());
         file[0x260..0x264].copy_from_slice(&init_size.to_le_bytes());
         file[0x236] = 1 | u8::from(high) << 1;
-        let image = BzImage::parse(&file).unwrap();
+        let image = Kernel::parse(&file).unwrap();
         for memory in [16 * MIB, 64 * MIB, 5 << 30] {
             let map = memory::map(memory);
             if let Ok(start) = place::initrd(size, &image, &map) {
                 let end = start + size;
                 prop_assert!(start % 4096 == 0);
-                prop_assert!(end <= image.load || start >= image.end);
+                prop_assert!(end <= image.span.start || start >= image.span.end);
                 prop_assert!(end <= image.initrd_end || high);
                 let inside = |range: &Range| {
                     range.kind == Kind::Usable

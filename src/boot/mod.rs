@@ -10,7 +10,7 @@ mod elf;
 mod entry;
 pub mod error;
 pub mod image;
-mod kernel;
+pub mod kernel;
 mod place;
 mod pvh;
 mod zero_page;

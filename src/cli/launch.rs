@@ -41,7 +41,7 @@ fn open(meant: &Meant) -> Result<(), String> {
     let machine = &meant.machine;
     let memory = machine.memory.bytes();
     let kernel = Image::read(Role::Kernel, &machine.kernel, memory).map_err(|e| e.to_string())?;
-    crate::boot::bzimage::BzImage::parse(kernel.bytes())
+    crate::boot::kernel::Kernel::parse(kernel.bytes())
         .map_err(|problem| problem.of(kernel.name()).to_string())?;
     if let Some(initrd) = &machine.initrd {
         Image::read(Role::Initrd, initrd, memory).map_err(|e| e.to_string())?;

@@ -17,6 +17,7 @@ pub(super) const MAGIC: &[u8] = b"\x7fELF";
 const CLASS_64_LITTLE: [u8; 2] = [2, 1];
 const EM_X86_64: u16 = 62;
 const PT_LOAD: u32 = 1;
+const PT_INTERP: u32 = 3;
 const PT_NOTE: u32 = 4;
 /// XEN_ELFNOTE_PHYS32_ENTRY.
 const NOTE_PVH_ENTRY: u32 = 18;
@@ -42,6 +43,9 @@ struct Program {
 /// Checks an ELF kernel.
 pub(super) fn parse(file: &[u8]) -> Result<Kernel<'_>, Problem> {
     let programs = programs(file)?;
+    if programs.iter().any(|program| program.kind == PT_INTERP) {
+        return Err(Problem::Foreign("a program"));
+    }
     let mut segments = Vec::new();
     for program in programs.iter().filter(|program| program.kind == PT_LOAD) {
         if program.memory_size > 0 {

@@ -125,24 +125,15 @@ fn windows() -> Vec<Resource> {
     ]
 }
 
-/// `_OSC` (PCI Firmware 3.3, 4.5.1): the operating system may have all of PCI Express that it asks for, except a
-/// standard hot-plug controller; firmware drives none of it.
+/// `_OSC` (PCI Firmware 3.3, 4.5.1): the operating system may have all that it asks for; firmware drives nothing.
 fn operating_system_capabilities() -> Term {
     const HOST_BRIDGE: u128 = 0x33db_4d5b_1ff7_401c_9657_7441_c03d_d766;
     const UNKNOWN_UUID: u64 = 1 << 2;
     const UNKNOWN_REVISION: u64 = 1 << 3;
-    const MASKED: u64 = 1 << 4;
-    /// Native hot-plug, PME, AER, capability structure, latency tolerance.
-    const GRANTED: u64 = 0x3d;
-    let (status, control) = (path("CDW1"), path("CDW3"));
+    let status = path("CDW1");
     let add = |bit: u64| store(&or(&status, &int(bit)), &status);
-    let ours = [
-        create_dword_field(&arg(3), 8, "CDW3"),
-        if_then(&not(&equal(&arg(1), &int(1))), &[add(UNKNOWN_REVISION)]),
-        store(&and(&control, &int(GRANTED)), &local(0)),
-        if_then(&not(&equal(&local(0), &control)), &[add(MASKED)]),
-        store(&local(0), &control),
-    ];
+    let revision_is_known = equal(&arg(1), &int(1));
+    let ours = [if_then(&not(&revision_is_known), &[add(UNKNOWN_REVISION)])];
     let body = [
         create_dword_field(&arg(3), 0, "CDW1"),
         if_else(

@@ -197,29 +197,37 @@ fn what_is_no_image_is_refused_with_a_sentence() {
 
 #[test]
 fn two_writers_of_one_new_block_keep_each_other_s_part() {
-    let file = image(&pattern(1 << 20));
+    use std::sync::atomic::{AtomicU64, Ordering};
+    const BLOCKS: u64 = 2048;
+    let file = image(&pattern(4096 * BLOCKS as usize));
     let disk = Disk::open(file.path(), &throw_away()).unwrap();
     let ram = ram();
+    // Both come to each block together; then one falls behind by a little more every time.
+    let arrived = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for half in 0..2 {
-            let (disk, ram) = (&disk, &ram);
+            let (disk, ram, arrived) = (&disk, &ram, &arrived);
             scope.spawn(move || {
-                let piece = [Piece {
-                    gpa: half * 4096,
-                    len: 2048,
-                }];
-                ram.fill(half * 4096, 2048, 0xa0 + half as u8).unwrap();
-                for block in 0..256 {
-                    disk.write(block * 4096 + half * 2048, ram, &piece).unwrap();
+                let (gpa, len) = (half * 4096, 2048);
+                ram.fill(gpa, len, 0xa0 + half as u8).unwrap();
+                for block in 0..BLOCKS {
+                    arrived.fetch_add(1, Ordering::SeqCst);
+                    while arrived.load(Ordering::SeqCst) < 2 * (block + 1) {
+                        std::thread::yield_now();
+                    }
+                    (0..half * (block % 128) * 8).for_each(|_| std::hint::spin_loop());
+                    disk.write(block * 4096 + half * 2048, ram, &[Piece { gpa, len }])
+                        .unwrap();
                 }
             });
         }
     });
-    for block in 0..256 {
+    for block in 0..BLOCKS {
         let bytes = read(&disk, &ram, block * 4096, 4096).unwrap();
         assert_eq!(
             (bytes[0], bytes[2047], bytes[2048], bytes[4095]),
-            (0xa0, 0xa0, 0xa1, 0xa1)
+            (0xa0, 0xa0, 0xa1, 0xa1),
+            "block {block}"
         );
     }
 }

@@ -4,6 +4,7 @@ mod blk;
 mod hostile;
 mod rnd;
 mod transport;
+mod workers;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

@@ -9,8 +9,8 @@ use super::{HEADER, Machine, table};
 use crate::firmware::aml::resource::{self, Resource, template};
 use crate::firmware::aml::{
     Concurrency, Term, Value, and, arg, block, byte_fields, create_dword_field, create_word_field,
-    device, eisa_id, equal, find_set_right_bit, if_else, if_then, int, local, method, name, not,
-    or, package, path, pci_config_region, ret, scope, shift_left, store, string, subtract, uuid,
+    device, eisa_id, equal, find_set_right_bit, if_else, if_then, int, method, name, not, or,
+    package, path, pci_config_region, ret, scope, shift_left, store, string, subtract, uuid,
 };
 use crate::layout::{self, Span, irq, port};
 

@@ -48,7 +48,7 @@ impl Job {
             }
             None => on_pipes(command),
         };
-        job.map_err(|error| (refusal(&error), format!("cannot run {name:?}: {error}")))
+        job.map_err(|error| refused(&name, &error))
     }
 
     /// Gives the command's terminal, if it has one, a new size.
@@ -116,14 +116,26 @@ fn directory(wanted: &[u8]) -> Result<&Path, Refused> {
     }
 }
 
-fn refusal(error: &io::Error) -> Refusal {
+fn refused(name: &str, error: &io::Error) -> Refused {
     // ENOEXEC has no ErrorKind.
     const NOT_A_PROGRAM: i32 = 8;
+    let not_a_program = error.raw_os_error() == Some(NOT_A_PROGRAM);
     match error.kind() {
-        ErrorKind::NotFound => Refusal::NotFound,
-        ErrorKind::PermissionDenied | ErrorKind::IsADirectory => Refusal::NotExecutable,
-        _ if error.raw_os_error() == Some(NOT_A_PROGRAM) => Refusal::NotExecutable,
-        _ => Refusal::Unprepared,
+        ErrorKind::NotFound => (
+            Refusal::NotFound,
+            format!("cannot run {name:?}: there is no such command in the guest; check its name"),
+        ),
+        ErrorKind::PermissionDenied | ErrorKind::IsADirectory => (
+            Refusal::NotExecutable,
+            format!("cannot run {name:?}: it is no executable file of the guest; check its mode"),
+        ),
+        _ if not_a_program => (
+            Refusal::NotExecutable,
+            format!(
+                "cannot run {name:?}: it is no program for the guest; a script needs a #! line"
+            ),
+        ),
+        _ => (Refusal::Unprepared, format!("cannot run {name:?}: {error}")),
     }
 }
 

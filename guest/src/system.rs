@@ -34,6 +34,14 @@ const KERNEL_MOUNTS: [(&str, &str, &str); 8] = [
     ("cgroup2", "/sys/fs/cgroup", ""),
 ];
 
+/// The names that programs know their own descriptors by; devtmpfs has none of them.
+const DESCRIPTORS: [(&str, &str); 4] = [
+    ("/proc/self/fd", "/dev/fd"),
+    ("/proc/self/fd/0", "/dev/stdin"),
+    ("/proc/self/fd/1", "/dev/stdout"),
+    ("/proc/self/fd/2", "/dev/stderr"),
+];
+
 /// Those that a root disk gets; its /tmp is its own.
 const MOVED: [&str; 4] = ["/proc", "/sys", "/dev", "/run"];
 
@@ -41,7 +49,10 @@ const MOVED: [&str; 4] = ["/proc", "/sys", "/dev", "/run"];
 pub fn prepare() -> Result<(), String> {
     mount_kernel_file_systems()?;
     load_modules();
-    // A guest without a name or a loopback device still works.
+    // A guest without these names, a name of its own or a loopback device still works.
+    for (target, name) in DESCRIPTORS {
+        let _ = std::os::unix::fs::symlink(target, name);
+    }
     let _ = fs::write("/proc/sys/kernel/hostname", HOSTNAME);
     let _ = busybox(&["ip", "link", "set", "lo", "up"]);
     let cmdline = fs::read_to_string("/proc/cmdline");

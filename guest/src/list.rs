@@ -215,6 +215,24 @@ mod tests {
     }
 
     #[test]
+    fn the_list_of_every_initrd_is_sound() {
+        let archive = listed(include_str!("../initrd.list")).unwrap();
+        let console = archive.members().find(|(path, _)| *path == "dev/console");
+        assert!(matches!(
+            console,
+            Some((
+                _,
+                Member::Node {
+                    kind: NodeKind::Character,
+                    major: 5,
+                    minor: 1,
+                    ..
+                }
+            ))
+        ));
+    }
+
+    #[test]
     fn bad_lines_name_their_number_and_their_fault() {
         let cases = [
             ("dir /x 755\nfile /y 644", "line 2: \"file\" with 2 words"),

@@ -16,7 +16,7 @@ pub(crate) fn difference(
     ours: &Outcome,
 ) -> Option<String> {
     let insn = case.insns.last()?;
-    let faults = [host.fault, ours.fault].map(|fault| fault.map(visible));
+    let faults = [host.fault, ours.fault].map(|fault| fault.map(|fault| visible(insn.op(), fault)));
     if faults[0] != faults[1] {
         return Some(format!("fault {:x?}, host {:x?}", faults[1], faults[0]));
     }
@@ -43,17 +43,18 @@ pub(crate) fn difference(
         ));
     }
     vectors(insn, state, theirs)
-        .or_else(|| x87(insn, state, theirs))
+        .or_else(|| x87(insn, host.fault.is_some(), state, theirs))
         .or_else(|| memory(insn, target, &ours.memory, &host.memory))
 }
 
 /// A fault as vector, error code and, of a page fault, address. Elsewhere the host has mappings of its own.
-fn visible(fault: Fault) -> (u64, u64, u64) {
+fn visible(op: Op, fault: Fault) -> (u64, u64, u64) {
+    let ignored = undefined::address(op);
     match fault.vector {
         14 if !(CONTEXT..PAGE + 0x1_0000).contains(&fault.address) => {
-            (14, fault.error & !1, fault.address)
+            (14, fault.error & !1, fault.address & !ignored)
         }
-        14 => (14, fault.error, fault.address),
+        14 => (14, fault.error, fault.address & !ignored),
         vector => (vector, fault.error, 0),
     }
 }
@@ -84,7 +85,7 @@ fn close_singles(ours: u128, theirs: u128) -> bool {
     })
 }
 
-fn x87(insn: &Insn, state: &State, theirs: &State) -> Option<String> {
+fn x87(insn: &Insn, faulted: bool, state: &State, theirs: &State) -> Option<String> {
     let (ours, host) = (&state.fpu, &theirs.fpu);
     let transcendental = undefined::is_transcendental(insn.op());
     // A result of another last bit is rounded another way.
@@ -97,7 +98,8 @@ fn x87(insn: &Insn, state: &State, theirs: &State) -> Option<String> {
         ));
     }
     let words = |fpu: &hvf_sys::cpu::Fpu| (fpu.control, fpu.top, fpu.valid);
-    if words(ours) != words(host) {
+    let tags = !(faulted && undefined::tags_after_fault(insn));
+    if tags && words(ours) != words(host) {
         return Some(format!(
             "x87 control, top, tags {:x?}, host {:x?}",
             words(ours),
@@ -140,7 +142,7 @@ fn memory(
         let counts = !(insn.has_mem()
             && ignored
                 .iter()
-                .any(|range| range.contains(&n.wrapping_sub(operand))));
+                .any(|(from, to)| (*from..*to).contains(&n.wrapping_sub(operand))));
         counts && ours[*n] != theirs[*n]
     })?;
     let hint = if x87_status {

@@ -2,7 +2,8 @@
 //! registers, flags, memory and faults demanded of both.
 //!
 //! The program runs itself as a child (`host`) that executes the instructions, so that no case can harm the test. It needs
-//! an x86-64 Linux host; elsewhere it says so and passes. `--seed N` and `--each N` repeat or lengthen a run.
+//! an x86-64 Linux host; elsewhere it says so and passes. `--seed N` and `--each N` repeat or lengthen a run;
+//! `--floating-point` adds x87 and SSE arithmetic.
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod child;

@@ -20,8 +20,10 @@ const LOADABLE: u64 = 0xcd5;
 
 /// Registers, and the memory operand's address, before the instruction is built.
 pub(crate) fn registers(plan: &mut Plan<'_>) {
-    let locked = plan.prefix.lock || plan.op == Op::Xchg;
-    plan.target = plan.somewhere(reach(plan.op, plan.width), locked);
+    // Locked operands are aligned: hosts slow down or refuse locks that are split. Where masked stores fault is each
+    // processor's own affair (SDM volume 2, MASKMOVDQU).
+    let aligned = plan.prefix.lock || matches!(plan.op, Op::Xchg | Op::Maskmovq | Op::Maskmovdqu);
+    plan.target = plan.somewhere(reach(plan.op, plan.width), aligned);
     match plan.op {
         Op::Movs | Op::Cmps | Op::Stos | Op::Lods | Op::Scas => string(plan),
         Op::Loop | Op::Loope | Op::Loopne | Op::Jcxz => {

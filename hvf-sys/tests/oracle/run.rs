@@ -14,11 +14,16 @@ pub(crate) fn run() -> ExitCode {
     }
     sanity::the_oracle_executes_and_reports();
     let (seed, each) = (number("--seed", 1), number("--each", EACH));
+    let floating_point = std::env::args().any(|argument| argument == "--floating-point");
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let start = std::time::Instant::now();
     let tallies: Vec<Tally> = std::thread::scope(|scope| {
         let share = each.div_ceil(threads) as usize;
-        let run = |n| scope.spawn(move || rows::compare_all(seed.wrapping_mul(1000) + n, share));
+        let run = |n| {
+            scope.spawn(move || {
+                rows::compare_all(seed.wrapping_mul(1000) + n, share, floating_point)
+            })
+        };
         let running: Vec<_> = (0..threads).map(run).collect();
         running
             .into_iter()

@@ -1,6 +1,6 @@
 //! What the manual leaves undefined, as data: flags, status bits and bytes that are not compared; and what is not run.
 
-use hvf_sys::cpu::{Insn, Op, State};
+use hvf_sys::cpu::{Insn, Op, Operand, Reg, State};
 
 const CF: u64 = 1 << 0;
 const PF: u64 = 1 << 2;
@@ -85,15 +85,32 @@ pub(crate) fn status(op: Op) -> u16 {
     }
 }
 
-/// Bytes of the memory operand that are not compared: pointers to the last x87 instruction and its operand (each processor
+/// Bytes of the memory operand, from and up to, that are not compared: pointers to the last x87 instruction and its operand (each processor
 /// has its own habit of saving them), what FXSAVE leaves alone, and MXCSR_MASK, which says what the processor has.
-pub(crate) fn bytes(op: Op, width: u8) -> &'static [std::ops::Range<usize>] {
+pub(crate) fn bytes(op: Op, width: u8) -> &'static [(usize, usize)] {
     match (op, width) {
-        (Op::Fnstenv | Op::Fnsave, 2) => &[6..14],
-        (Op::Fnstenv | Op::Fnsave, _) => &[2..4, 6..8, 10..12, 12..28],
-        (Op::Fxsave, _) => &[6..24, 28..32, 416..512],
+        (Op::Fnstenv | Op::Fnsave, 2) => &[(6, 14)],
+        (Op::Fnstenv | Op::Fnsave, _) => &[(12, 28)],
+        (Op::Fxsave, _) => &[(6, 24), (28, 32), (416, 512)],
         _ => &[],
     }
+}
+
+/// Which bits of a page fault's address are not compared: of areas that are accessed in pieces, processors touch the
+/// pieces in orders of their own, so that only the page is the same.
+pub(crate) fn address(op: Op) -> u64 {
+    use Op::*;
+    match op {
+        Fxsave | Fxrstor | Fnsave | Frstor | Fnstenv | Fldenv => 0xfff,
+        _ => 0,
+    }
+}
+
+/// Whether TOP and tags are not compared after a fault: hosts may turn the x87 registers into MMX's before the memory operand
+/// of an instruction that uses MMX registers is found to fault.
+pub(crate) fn tags_after_fault(insn: &Insn) -> bool {
+    let mmx = |operand: Operand| matches!(operand.as_reg(), Some(Reg::Mm(_)));
+    mmx(insn.a()) || mmx(insn.b())
 }
 
 /// Operations of users that are not run on the host, with the reason.

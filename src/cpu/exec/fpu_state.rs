@@ -69,6 +69,9 @@ impl Exec<'_> {
             for at in [0, len - 8] {
                 self.probe_write(la.wrapping_add(at), 8, insn.segment())?;
             }
+        } else {
+            // Even what is reserved has to be there.
+            self.load_at::<u64>(la.wrapping_add(len - 8), insn.segment())?;
         }
         Ok(la)
     }
@@ -331,6 +334,7 @@ fn stmxcsr(x: &mut Exec<'_>, insn: &Insn) -> Done {
 /// Marks every x87 register empty.
 fn emms(x: &mut Exec<'_>, _insn: &Insn) -> Done {
     x.begin_mmx()?;
+    x.state.fpu.top = 0;
     x.state.fpu.valid = 0;
     Ok(())
 }

@@ -203,13 +203,19 @@ fn xadd<W: Int>(x: &mut Exec<'_>, insn: &Insn) -> Done {
 /// The destination is written even where the comparison fails, so that it faults as a write.
 fn cmpxchg<W: Int>(x: &mut Exec<'_>, insn: &Insn) -> Done {
     let (expected, new): (W, W) = (x.gpr(0), x.read_register(insn.b()));
-    let old = x.modify(
-        insn,
-        insn.a(),
-        |old| if old == expected { new } else { old },
-    )?;
+    let swapped = |old| if old == expected { new } else { old };
+    let old = if insn.a().is_mem() {
+        x.modify(insn, insn.a(), swapped)?
+    } else {
+        x.read_register(insn.a())
+    };
     x.flags.sub(expected, old, false);
-    if old != expected {
+    if old == expected {
+        // A register that is not equal is not written, so its upper half stays.
+        if !insn.a().is_mem() {
+            x.write_register(insn.a(), new);
+        }
+    } else {
         x.set_gpr(0, old);
     }
     Ok(())

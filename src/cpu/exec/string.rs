@@ -88,11 +88,19 @@ fn repeat(
     }
     let mut left = x.state.gpr[1] & Exec::address_mask(insn);
     let mut budget = BATCH;
+    // After a fault between two comparisons the flags are those from before the first (SDM, REP).
+    let flags = x.flags;
     while left > 0 {
         if budget == 0 {
             return Err(Trap::Again);
         }
-        let (done, more) = iteration(x, left.min(budget))?;
+        let (done, more) = match iteration(x, left.min(budget)) {
+            Ok(progress) => progress,
+            Err(trap) => {
+                x.flags = flags;
+                return Err(trap);
+            }
+        };
         left -= done;
         budget -= done.min(budget);
         x.set_counter(insn, left);

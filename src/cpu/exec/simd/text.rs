@@ -73,7 +73,7 @@ fn compare(x: &mut Exec<'_>, insn: &Insn) -> Done {
     let explicit = matches!(insn.op(), Op::Pcmpestri | Op::Pcmpestrm);
     let implicit = |e: &[i32; 16]| e.iter().take(count).position(|&e| e == 0).unwrap_or(count);
     let (a_len, b_len) = if explicit {
-        let wide = insn.aux() != 0;
+        let wide = insn.aux() == 8;
         (
             explicit_length(x.state.gpr[0], wide, count),
             explicit_length(x.state.gpr[2], wide, count),

@@ -24,7 +24,13 @@ pub(crate) fn difference(
     if state.rip != theirs.rip {
         return Some(format!("rip {:#x}, host {:#x}", state.rip, theirs.rip));
     }
-    let undefined = undefined::flags(insn, &case.state);
+    // Within a sequence nothing undefined is left.
+    let single = case.insns.len() == 1;
+    let undefined = if single {
+        undefined::flags(insn, &case.state)
+    } else {
+        0
+    };
     let flags = (state.rflags ^ theirs.rflags) & COMPARED & !undefined;
     if flags != 0 {
         return Some(format!(
@@ -33,7 +39,7 @@ pub(crate) fn difference(
             theirs.rflags & COMPARED
         ));
     }
-    if undefined::result(insn, &case.state) {
+    if single && undefined::result(insn, &case.state) {
         return None;
     }
     if let Some(n) = (0..16).find(|n| state.gpr[*n] != theirs.gpr[*n]) {
@@ -43,7 +49,7 @@ pub(crate) fn difference(
         ));
     }
     vectors(insn, state, theirs)
-        .or_else(|| x87(insn, host.fault.is_some(), state, theirs))
+        .or_else(|| x87(&case.insns, host.fault.is_some(), state, theirs))
         .or_else(|| memory(insn, target, &ours.memory, &host.memory))
 }
 
@@ -85,12 +91,17 @@ fn close_singles(ours: u128, theirs: u128) -> bool {
     })
 }
 
-fn x87(insn: &Insn, faulted: bool, state: &State, theirs: &State) -> Option<String> {
+fn x87(insns: &[Insn], faulted: bool, state: &State, theirs: &State) -> Option<String> {
     let (ours, host) = (&state.fpu, &theirs.fpu);
-    let transcendental = undefined::is_transcendental(insn.op());
+    let transcendental = insns
+        .iter()
+        .any(|insn| undefined::is_transcendental(insn.op()));
+    let undefined = insns
+        .iter()
+        .fold(0, |bits, insn| bits | undefined::status(insn.op()));
     // A result of another last bit is rounded another way.
     let rounding = if transcendental { 1 << 9 | 1 << 5 } else { 0 };
-    let status = (ours.status ^ host.status) & !undefined::status(insn.op()) & !rounding;
+    let status = (ours.status ^ host.status) & !undefined & !rounding;
     if status != 0 {
         return Some(format!(
             "x87 status {:#x}, host {:#x}",
@@ -98,7 +109,7 @@ fn x87(insn: &Insn, faulted: bool, state: &State, theirs: &State) -> Option<Stri
         ));
     }
     let words = |fpu: &hvf_sys::cpu::Fpu| (fpu.control, fpu.top, fpu.valid);
-    let tags = !(faulted && undefined::tags_after_fault(insn));
+    let tags = !(faulted && insns.iter().any(undefined::tags_after_fault));
     if tags && words(ours) != words(host) {
         return Some(format!(
             "x87 control, top, tags {:x?}, host {:x?}",

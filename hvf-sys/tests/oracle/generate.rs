@@ -25,30 +25,18 @@ pub(crate) struct Plan<'r> {
     /// The address that the memory operand is to have.
     pub(crate) target: u64,
     pub(crate) slot: u64,
+    /// One of several: memory is addressed through R15, and neither it nor RSP is an operand.
+    in_sequence: bool,
 }
 
 /// A case of the row: its instruction with random operands, in slot `n`, and its memory operand's address.
 /// `None` where this draw has no encoding.
 pub(crate) fn case(row: &Row, random: &mut Random, n: usize) -> Option<(Case, u64)> {
-    let mut plan = Plan {
-        op: row.op,
-        width: width(row, random),
-        aux: 0,
-        operands: [Operand::NONE; 3],
-        immediate: 0,
-        prefix: Prefix::default(),
-        address_size: if random.one_in(16) { 4 } else { 8 },
-        state: state(random),
-        memory: memory(random),
-        pinned: 1 << 4,
-        target: 0,
-        slot: slot(n),
-        random,
-    };
+    let mut plan = Plan::new(row, random, n, false);
     plan.shape(row);
     prepare::registers(&mut plan);
     let insn = plan.build(row)?;
-    if undefined::skipped(&insn).is_some() {
+    if undefined::skipped(&insn) {
         return None;
     }
     prepare::memory(&mut plan, &insn);
@@ -69,6 +57,71 @@ pub(crate) fn case(row: &Row, random: &mut Random, n: usize) -> Option<(Case, u6
     ))
 }
 
+/// The register through which sequences address memory, and its value.
+const BASE: usize = 15;
+const BASE_VALUE: u64 = WINDOW + 256;
+
+/// A case of several instructions of `rows`, in slot `n`. What one leaves undefined the next does not see: behind an
+/// instruction that leaves flags undefined stands a CMP.
+pub(crate) fn sequence(rows: &[&Row], random: &mut Random, n: usize) -> Case {
+    let mut case = Case {
+        insns: vec![],
+        state: state(random),
+        memory: memory(random),
+    };
+    case.state.gpr[BASE] = BASE_VALUE;
+    let len = 2 + random.below(7) as usize;
+    while case.insns.len() < len {
+        let row = random.pick(rows);
+        let mut plan = Plan::new(row, random, n, true);
+        plan.shape(row);
+        plan.target = BASE_VALUE + plan.random.below(512) & !(plan.random.pick(&[0, 15, 15, 15]));
+        let Some(insn) = plan.build(row) else {
+            continue;
+        };
+        if undefined::skipped(&insn) {
+            continue;
+        }
+        case.insns.push(insn);
+        if undefined::clouds_flags(insn.op()) {
+            let registers = [random.below(14) as u8 & 3, random.below(14) as u8 | 8];
+            let [a, b] = registers.map(|n| Operand::reg(Reg::Gpr(n)));
+            let compare = InsnBuilder::new(Op::Cmp, 4, true)
+                .operand(0, a)
+                .operand(1, b);
+            case.insns.push(compare.build(1));
+        }
+    }
+    case
+}
+
+/// Whether an instruction of the row makes sense in a sequence: it goes on to the next, addresses memory by operands, and
+/// everything that it leaves is defined, the flags apart.
+pub(crate) fn fits_sequences(row: &Row) -> bool {
+    use Op::*;
+    let control = matches!(
+        row.op,
+        Jcc | Jmp | Call | Ret | Push | Pop | Pushf | Popf | Enter | Leave | Div | Idiv
+    );
+    let memory = matches!(row.op, Bt | Bts | Btr | Btc) || row.flags & flag::IMPLIED != 0;
+    let state = matches!(
+        row.op,
+        Shld | Shrd
+            | Cmpxchg16b
+            | Ldmxcsr
+            | Fxsave
+            | Fxrstor
+            | Fnsave
+            | Frstor
+            | Fnstenv
+            | Fldenv
+            | Fldcw
+            | Fnstsw
+    );
+    let vague = undefined::is_transcendental(row.op) || undefined::is_approximation(row.op);
+    !(control || memory || state || vague)
+}
+
 fn width(row: &Row, random: &mut Random) -> u8 {
     match row.width {
         Width::B => 1,
@@ -86,7 +139,26 @@ fn width(row: &Row, random: &mut Random) -> u8 {
     }
 }
 
-impl Plan<'_> {
+impl<'r> Plan<'r> {
+    fn new(row: &Row, random: &'r mut Random, n: usize, in_sequence: bool) -> Self {
+        Self {
+            op: row.op,
+            width: width(row, random),
+            aux: 0,
+            operands: [Operand::NONE; 3],
+            immediate: 0,
+            prefix: Prefix::default(),
+            address_size: if random.one_in(16) { 4 } else { 8 },
+            state: state(random),
+            memory: memory(random),
+            pinned: 1 << 4,
+            target: 0,
+            slot: slot(n),
+            in_sequence,
+            random,
+        }
+    }
+
     /// Chooses operands, `aux` and prefixes.
     fn shape(&mut self, row: &Row) {
         let mem =
@@ -148,7 +220,8 @@ impl Plan<'_> {
     /// Any general register, the stack pointer seldom.
     fn general(&mut self) -> Reg {
         match self.random.below(16) as u8 {
-            4 if !self.random.one_in(4) => Reg::Gpr(5),
+            4 if self.in_sequence || !self.random.one_in(4) => Reg::Gpr(5),
+            15 if self.in_sequence => Reg::Gpr(14),
             n => Reg::Gpr(n),
         }
     }
@@ -222,6 +295,11 @@ impl Plan<'_> {
     fn address(&mut self) -> Mem {
         let size = self.address_size;
         let mut mem = self.absolute(size);
+        if self.in_sequence {
+            mem.base = Some(BASE as u8);
+            mem.displacement = self.target.wrapping_sub(BASE_VALUE) as i64;
+            return mem;
+        }
         match self.random.below(12) {
             0 => return mem,
             1 => {

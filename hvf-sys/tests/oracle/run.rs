@@ -1,9 +1,11 @@
 //! The run: the child's side, or the comparison on as many threads as the host has processors.
 
 use crate::rows::Tally;
-use crate::{child, host, rows, sanity};
+use crate::{child, host, rows, sanity, undefined};
 use std::process::ExitCode;
 
+/// Sequences for each case of a row.
+const SEQUENCES: usize = 100;
 /// Cases of each row, where nothing else is said: a million in all.
 const EACH: u64 = 1500;
 
@@ -21,13 +23,17 @@ pub(crate) fn run() -> ExitCode {
         let share = each.div_ceil(threads) as usize;
         let run = |n| {
             scope.spawn(move || {
-                rows::compare_all(seed.wrapping_mul(1000) + n, share, floating_point)
+                let seed = seed.wrapping_mul(1000) + n;
+                [
+                    rows::compare_all(seed, share, floating_point),
+                    rows::compare_sequences(seed, share * SEQUENCES, floating_point),
+                ]
             })
         };
         let running: Vec<_> = (0..threads).map(run).collect();
         running
             .into_iter()
-            .map(|thread| thread.join().expect("no thread panics"))
+            .flat_map(|thread| thread.join().expect("no thread panics"))
             .collect()
     });
     let cases: u64 = tallies.iter().map(|tally| tally.cases).sum();
@@ -36,6 +42,7 @@ pub(crate) fn run() -> ExitCode {
         "oracle: {cases} cases of {rows} rows in {:?}",
         start.elapsed()
     );
+    undefined::print_skipped();
     let differences: Vec<_> = tallies
         .iter()
         .flat_map(|tally| &tally.differences)

@@ -29,6 +29,12 @@ pub(crate) fn flags(insn: &Insn, state: &State) -> u64 {
     always.map_or(0, |(_, flags)| *flags) | by_count(insn, state)
 }
 
+/// Whether the operation leaves some flag undefined for some operands.
+pub(crate) fn clouds_flags(op: Op) -> bool {
+    use Op::*;
+    FLAGS.iter().any(|(ops, _)| ops.contains(&op)) || matches!(op, Rol | Ror | Rcl | Rcr)
+}
+
 /// OF is defined for shifts and rotates by one only; CF not for those beyond the operand; SHLD and SHRD beyond it leave
 /// nothing defined. A count of zero changes nothing.
 fn by_count(insn: &Insn, state: &State) -> u64 {
@@ -114,12 +120,28 @@ pub(crate) fn tags_after_fault(insn: &Insn) -> bool {
 }
 
 /// Operations of users that are not run on the host, with the reason.
-pub(crate) fn skipped(insn: &Insn) -> Option<&'static str> {
-    match insn.op() {
-        Op::Rdrand | Op::Rdseed => Some("its result is random"),
-        Op::Xsave | Op::Xsaveopt | Op::Xrstor => Some("the host's XCR0 is not ours"),
-        Op::Bswap if insn.width() == 2 => Some("its result is undefined"),
-        _ => None,
+const SKIPPED: &[(&[Op], &str)] = &[
+    (&[Op::Rdrand, Op::Rdseed], "the result is random"),
+    (
+        &[Op::Xsave, Op::Xsaveopt, Op::Xrstor],
+        "the host's XCR0 is not ours",
+    ),
+];
+
+/// Whether the operation is not run on the host.
+pub(crate) fn is_skipped(op: Op) -> bool {
+    SKIPPED.iter().any(|(ops, _)| ops.contains(&op))
+}
+
+/// Whether this instruction is not: its operation, or BSWAP of 16 bits, whose result is undefined.
+pub(crate) fn skipped(insn: &Insn) -> bool {
+    is_skipped(insn.op()) || insn.op() == Op::Bswap && insn.width() == 2
+}
+
+/// What is not run, and why.
+pub(crate) fn print_skipped() {
+    for (ops, reason) in SKIPPED {
+        println!("oracle: not run on the host: {ops:?}: {reason}");
     }
 }
 

@@ -16,6 +16,7 @@ mod operand;
 mod segment;
 mod shift;
 mod simd;
+mod sse;
 mod stack;
 mod string;
 mod system;
@@ -86,7 +87,9 @@ pub fn select(insn: &Insn) -> Handler {
         Fxsave | Fxrstor | Xsave | Xsaveopt | Xrstor | Ldmxcsr | Stmxcsr | Emms => {
             fpu_state::select(insn)
         }
-        _ => simd::select(insn).unwrap_or(undefined),
+        _ => simd::select(insn)
+            .or_else(|| sse::select(insn))
+            .unwrap_or(undefined),
     }
 }
 

@@ -157,7 +157,7 @@ impl Exec<'_> {
 
     /// The second operand of an MMX instruction.
     #[inline(always)]
-    fn mm_source(&mut self, insn: &Insn) -> Result<u64, Trap> {
+    pub(in super::super) fn mm_source(&mut self, insn: &Insn) -> Result<u64, Trap> {
         if insn.b().is_mem() {
             self.load(insn)
         } else {

@@ -10,6 +10,7 @@ pub mod cpu;
 pub mod engine;
 pub mod firmware;
 pub mod layout;
+pub mod machine;
 pub mod memory;
 pub mod pci;
 pub mod sandbox;

@@ -1,7 +1,8 @@
 //! The chipset hub: where interrupt wires meet, and where the 8259 pair and the I/O APIC live behind one lock.
 //!
 //! A wire may have several drivers (wired OR). An ISA wire leads to an input of the 8259 pair and to a pin of the
-//! I/O APIC; a PIRQ wire leads to a pin of its own and to the input that the LPC bridge has routed it to. The pair's
+//! I/O APIC; a PIRQ wire leads to a pin of its own and to the input that the LPC bridge has routed it to; the HPET drives
+//! pins directly. The pair's
 //! INT output leads to LINT0 of every processor and to the I/O APIC's pin 0. Messages are delivered to mailboxes
 //! after the chips have changed; a level that no LAPIC takes stays with its pin and is offered again whenever
 //! anything changes here. Nothing here ever calls a device.
@@ -24,6 +25,8 @@ pub enum Wire {
     Isa(u8),
     /// PIRQ wire 0 to 7.
     Pirq(usize),
+    /// A pin of the I/O APIC itself.
+    Pin(usize),
 }
 
 impl Wire {
@@ -35,14 +38,25 @@ impl Wire {
     fn number(self) -> usize {
         match self {
             Self::Isa(irq) => usize::from(irq) % IRQS,
-            Self::Pirq(pirq) => IRQS + pirq % PIRQS,
+            Self::Pirq(pirq) => FIRST_PIRQ + pirq % PIRQS,
+            Self::Pin(pin) => FIRST_PIN + pin % PINS,
+        }
+    }
+
+    /// The I/O APIC's pin that it leads to.
+    fn pin(self) -> usize {
+        match self {
+            Self::Isa(irq) => layout::isa_gsi(irq) as usize,
+            Self::Pirq(pirq) => PIRQ_GSI as usize + pirq,
+            Self::Pin(pin) => pin,
         }
     }
 
     fn from_number(number: usize) -> Self {
-        match number.checked_sub(IRQS) {
-            None => Self::Isa(number as u8),
-            Some(pirq) => Self::Pirq(pirq),
+        match number {
+            ..FIRST_PIRQ => Self::Isa(number as u8),
+            ..FIRST_PIN => Self::Pirq(number - FIRST_PIRQ),
+            _ => Self::Pin(number - FIRST_PIN),
         }
     }
 }
@@ -71,7 +85,7 @@ pub struct Hub {
 struct State {
     // Wires.
     /// How many drivers hold each wire up.
-    drivers: [u32; IRQS + PIRQS],
+    drivers: [u32; WIRES],
     // State.
     pic: Pic,
     ioapic: Ioapic,
@@ -87,7 +101,7 @@ impl Hub {
         Arc::new(Self {
             boxes,
             state: Mutex::new(State {
-                drivers: [0; IRQS + PIRQS],
+                drivers: [0; WIRES],
                 pic: Pic::new(),
                 ioapic: Ioapic::default(),
                 routes: [None; PIRQS],
@@ -228,19 +242,24 @@ impl State {
         self.pic.set_irq(irq, level);
     }
 
+    /// Drives a pin of the I/O APIC as the wires that lead to it say.
+    fn sync_pin(&mut self, pin: usize) {
+        let leads_here = |number: &usize| Wire::from_number(*number).pin() == pin;
+        let level = (0..WIRES)
+            .filter(leads_here)
+            .any(|number| self.drivers[number] != 0);
+        self.ioapic.set_pin(pin, level);
+    }
+
     fn sync_wire(&mut self, wire: Wire) {
-        let level = self.is_up(wire);
-        match wire {
-            Wire::Isa(irq) => {
-                self.ioapic.set_pin(layout::isa_gsi(irq) as usize, level);
-                self.sync_input(irq);
-            }
-            Wire::Pirq(pirq) => {
-                self.ioapic.set_pin(PIRQ_GSI as usize + pirq, level);
-                if let Some(irq) = self.routes[pirq] {
-                    self.sync_input(irq);
-                }
-            }
+        self.sync_pin(wire.pin());
+        let input = match wire {
+            Wire::Isa(irq) => Some(irq),
+            Wire::Pirq(pirq) => self.routes[pirq],
+            Wire::Pin(_) => None,
+        };
+        if let Some(irq) = input {
+            self.sync_input(irq);
         }
     }
 }
@@ -290,6 +309,9 @@ impl Direct for Hub {
 
 /// How many ISA wires there are.
 const IRQS: usize = 16;
+const FIRST_PIRQ: usize = IRQS;
+const FIRST_PIN: usize = FIRST_PIRQ + PIRQS;
+const WIRES: usize = FIRST_PIN + PINS;
 /// The I/O APIC's pin that the 8259 pair's INT leads to.
 const INT_PIN: usize = 0;
 
@@ -391,8 +413,11 @@ mod tests {
         let mut bench = bench();
         bench.entry(2, 0x40);
         let line = bench.hub.line(Wire::Isa(0));
+        let shared = bench.hub.line(Wire::Pin(2));
         for _ in 0..2 {
             line.set(true);
+            shared.set(true);
+            shared.set(false);
             assert_eq!(bench.take(), Some(0x40));
             bench.end();
             line.set(false);

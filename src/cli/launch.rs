@@ -2,12 +2,13 @@
 
 use super::meant::Meant;
 use super::{on_terminal, say};
-use crate::backend::disk::{Disk, Writes};
-use crate::boot::image::{Image, Role};
-use crate::sandbox::Verdict;
+use crate::backend::console::serial_line;
+use crate::machine::{self, Cables, Machine, Outcome};
+use crate::sandbox::{self, MachineEnd, Streams, Verdict, Wiring};
 use guest::protocol::Window;
 use hvf_sys::tty;
 use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Our terminal's size, if the guest is to have a terminal.
 pub(super) fn terminal() -> Option<Window> {
@@ -27,29 +28,61 @@ pub(super) fn terminal() -> Option<Window> {
 
 /// Runs the machine and the session in it, and gives the exit code.
 pub(super) fn launch(meant: &Meant) -> u8 {
-    let sentence = match open(meant) {
-        Ok(()) => {
-            "cannot start the machine: this xlaunch was built before its machine; build a newer one"
-                .to_owned()
+    match start(meant) {
+        Ok((wiring, streams)) => {
+            let (verdict, kernel_log) = sandbox::run(&meant.plan, wiring, streams);
+            tell(meant, &verdict, &kernel_log)
         }
-        Err(sentence) => sentence,
-    };
-    tell(meant, &Verdict::Failed(sentence), &[])
+        Err(sentence) => tell(meant, &Verdict::Failed(sentence), &[]),
+    }
 }
 
-fn open(meant: &Meant) -> Result<(), String> {
-    let machine = &meant.machine;
-    let memory = machine.memory.bytes();
-    let kernel = Image::read(Role::Kernel, &machine.kernel, memory).map_err(|e| e.to_string())?;
-    crate::boot::kernel::Kernel::parse(kernel.bytes())
-        .map_err(|problem| problem.of(kernel.name()).to_string())?;
-    if let Some(initrd) = &machine.initrd {
-        Image::read(Role::Initrd, initrd, memory).map_err(|e| e.to_string())?;
+/// Builds the machine with a session's cables, and starts it.
+fn start(meant: &Meant) -> Result<(Wiring, Streams), String> {
+    let streams = Streams::inherited().map_err(|error| {
+        format!("cannot use our standard streams: {error}; start xlaunch with all three open")
+    })?;
+    let (com1, console, _) = serial_line();
+    let (com2, from_guest, to_guest) = serial_line();
+    let cables = Cables { com1, com2 };
+    let machine = machine::build(&meant.machine, cables).map_err(|error| error.to_string())?;
+    let wiring = Wiring {
+        from_guest: Box::new(from_guest),
+        to_guest: Box::new(to_guest),
+        console: Box::new(console),
+        machine: Arc::new(Running(Mutex::new(Some(Arc::new(machine))))),
+    };
+    Ok((wiring, streams))
+}
+
+/// The machine as a session sees it: one round and no more, since a sandbox that resets has come to its end. It
+/// goes when it has ended, so that whoever reads its serial lines sees their ends too.
+struct Running(Mutex<Option<Arc<Machine>>>);
+
+impl Running {
+    fn machine(&self) -> MutexGuard<'_, Option<Arc<Machine>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    for disk in &machine.disks {
-        Disk::open(&disk.path, &Writes::throw_away()).map_err(|e| e.to_string())?;
+}
+
+impl sandbox::Machine for Running {
+    fn wait(&self) -> MachineEnd {
+        let machine = self.machine().clone();
+        let outcome = machine.map_or(Outcome::Stopped, |machine| machine.wait());
+        drop(self.machine().take());
+        match outcome {
+            Outcome::PoweredOff | Outcome::Stopped => MachineEnd::PoweredOff,
+            Outcome::Reset => MachineEnd::Reset,
+            Outcome::TripleFault(detail) => MachineEnd::TripleFault(detail),
+            Outcome::HostFailure(sentence) => MachineEnd::Failed(sentence),
+        }
     }
-    Ok(())
+
+    fn stop(&self) {
+        if let Some(machine) = &*self.machine() {
+            machine.stop();
+        }
+    }
 }
 
 /// Tells how it ended, if that needs words.

@@ -71,8 +71,8 @@ impl Processor {
         }
     }
 
-    /// Returns to the power-on state.
-    pub fn reset(&mut self) {
+    /// Returns to the power-on state, with the memory types that firmware sets.
+    pub fn reset(&mut self, mtrrs: &[(u32, u64)]) {
         let Self {
             index,
             vcpu,
@@ -84,6 +84,9 @@ impl Processor {
         } = self;
         vcpu.reset(Reset::PowerOn);
         vcpu.request_window(false);
+        for &(msr, value) in mtrrs {
+            vcpu.set_mtrr(msr, value);
+        }
         lapic.reset();
         *activity = first_activity(*index);
         *window = false;
@@ -98,6 +101,11 @@ impl Processor {
     /// The registers, while it does not run.
     pub fn regs(&mut self) -> Regs {
         self.vcpu.regs()
+    }
+
+    /// How many instructions it has executed, where the engine counts them.
+    pub fn retired(&self) -> Option<u64> {
+        self.vcpu.retired()
     }
 
     /// Runs until the machine says stop or the processor cannot go on.

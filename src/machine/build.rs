@@ -1,0 +1,285 @@
+//! The one narrative from a `MachineSpec` to a running machine, top to bottom: memory, what goes into it, interrupt
+//! wires, chips, PCI, threads.
+
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, SystemTime};
+
+use hvf_sys::ram::Ram;
+
+use super::BuildError;
+use super::board::{Board, Brake, Clock, Fabric};
+use super::load::Program;
+use super::threads::Machine;
+use crate::backend::console::PortEnd;
+use crate::backend::disk::{Disk, Writes};
+use crate::bus::map::{Builder as MapBuilder, Space, Widths};
+use crate::bus::{Device, Line, Slot, Timers};
+use crate::chipset::hpet::{Gate, Hpet, HpetWires};
+use crate::chipset::hub::{self, Hub, Wire};
+use crate::chipset::mailbox::Mailbox;
+use crate::chipset::pit::PitPort;
+use crate::chipset::pm::PmPort;
+use crate::chipset::ports::Ports;
+use crate::chipset::power::PowerSwitch;
+use crate::chipset::rtc::RtcPort;
+use crate::chipset::uart::SerialPort;
+use crate::engine::soft::Soft;
+use crate::layout::{self, Span, irq, port, slot};
+use crate::pci::{self, Function, HostBridge, LpcBridge};
+use crate::spec::{MachineSpec, MemorySize};
+use crate::virtio::{Blk, Model, Plug, Rnd, VirtioPci};
+
+/// What leads out of the machine.
+pub struct Cables {
+    /// The kernel's console.
+    pub com1: PortEnd,
+    /// The line to the guest's init.
+    pub com2: PortEnd,
+}
+
+/// How many disks a machine has room for.
+pub(super) const DISKS: usize = 1 + slot::DISKS_MAX as usize;
+
+/// Builds the machine that `spec` says, and starts it.
+pub fn build(spec: &MachineSpec, cables: Cables) -> Result<Machine, BuildError> {
+    let disks = open_disks(spec)?;
+    let ram = memory(spec.memory)?;
+    let mut slots = disk_slots(disks.len())?;
+    slots.push(slot::RND);
+    let program = Program::new(spec, ram.clone(), &slots)?;
+    // Bad images are told before anything is started.
+    let regs = program.load()?;
+
+    let boxes: Vec<Arc<Mailbox>> = (0..spec.cpus.count()).map(|_| Arc::default()).collect();
+    let brake = Brake::new(boxes.clone());
+    let mut wiring = Wiring::new(Hub::new(boxes.clone()), &brake);
+    wiring.controllers();
+    wiring.timers();
+    wiring.serial(irq::COM1, port::COM1, cables.com1);
+    wiring.serial(irq::COM2, port::COM2, cables.com2);
+    wiring.power();
+    wiring.bridges()?;
+    for (disk, slot) in disks.into_iter().zip(disk_slots(spec.disks.len())?) {
+        let name = format!("xlaunch-{slot}");
+        wiring.virtio(slot, Arc::new(Blk::new(disk, &name, QUEUES)), &ram)?;
+    }
+    wiring.virtio(slot::RND, Arc::new(Rnd::default()), &ram)?;
+
+    let engine = Soft::new(ram, spec.cpus.count());
+    Machine::start(wiring.finish(boxes, brake)?, engine, program, regs)
+}
+
+/// How many queues a disk has, and how many threads serve a device.
+const QUEUES: u16 = 1;
+const THREADS: usize = 2;
+
+fn open_disks(spec: &MachineSpec) -> Result<Vec<Disk>, BuildError> {
+    let open = |disk: &crate::spec::Disk| Disk::open(&disk.path, &Writes::throw_away());
+    Ok(spec.disks.iter().map(open).collect::<Result<_, _>>()?)
+}
+
+/// The slots of so many disks: the first has its own.
+fn disk_slots(count: usize) -> Result<Vec<u8>, BuildError> {
+    if count > DISKS {
+        return Err(BuildError::TooManyDisks(count));
+    }
+    let further = slot::DISKS..slot::DISKS + slot::DISKS_MAX;
+    Ok(std::iter::once(slot::ROOT_DISK)
+        .chain(further)
+        .take(count)
+        .collect())
+}
+
+fn memory(size: MemorySize) -> Result<Arc<Ram>, BuildError> {
+    let bytes = size.bytes();
+    let regions: Vec<_> = [layout::low_ram(bytes), layout::high_ram(bytes)]
+        .into_iter()
+        .filter(|span| !span.is_empty())
+        .map(|span| (span.start, span.len()))
+        .collect();
+    Ram::new(&regions).map_err(|source| BuildError::Memory { bytes, source })
+}
+
+/// The board while it is being wired.
+struct Wiring {
+    clock: Clock,
+    hub: Arc<Hub>,
+    fabric: Arc<Fabric>,
+    switch: Arc<PowerSwitch>,
+    timers: Arc<Timers>,
+    map: MapBuilder,
+    pci: pci::Builder,
+    devices: Vec<Arc<Slot<dyn Device>>>,
+}
+
+impl Wiring {
+    fn new(hub: Arc<Hub>, brake: &Arc<Brake>) -> Self {
+        let brake = brake.clone();
+        Self {
+            clock: Clock::start(),
+            fabric: Arc::new(Fabric(hub.clone())),
+            hub,
+            switch: Arc::new(PowerSwitch::new(move || brake.pull())),
+            timers: Timers::new(),
+            map: MapBuilder::new(),
+            pci: pci::Builder::new(),
+            devices: Vec::new(),
+        }
+    }
+
+    /// Puts a device in a slot that is reset with the machine.
+    fn place<T: Device + 'static>(&mut self, device: T) -> Arc<Slot<T>> {
+        let slot = Slot::new(device, &self.timers);
+        self.devices.push(slot.clone());
+        slot
+    }
+
+    fn ports(
+        &mut self,
+        span: Span,
+        region: u8,
+        widths: Widths,
+        slot: &Arc<Slot<impl Device + 'static>>,
+    ) {
+        let range = span.start..span.end;
+        self.map
+            .claim(Space::Port, range, region, widths, slot.clone());
+    }
+
+    /// The 8259 pair and the I/O APIC, which live in the hub.
+    fn controllers(&mut self) {
+        use hub::region;
+        let (port, memory) = (Space::Port, Space::Memory);
+        for (space, span, region, widths) in [
+            (port, port::PIC_MASTER, region::PIC_MASTER, Widths::BYTE),
+            (port, port::PIC_SLAVE, region::PIC_SLAVE, Widths::BYTE),
+            (port, port::ELCR, region::ELCR, Widths::BYTE),
+            (memory, layout::IOAPIC, region::IOAPIC, Widths::DWORD),
+        ] {
+            let range = span.start..span.end;
+            self.map
+                .claim_direct(space, range, region, widths, self.hub.clone());
+        }
+    }
+
+    /// 8254 and RTC behind the gates of the HPET, and the HPET.
+    fn timers(&mut self) {
+        let isa = |irq| self.hub.line(Wire::Isa(irq));
+        let gates = [irq::PIT, irq::RTC].map(|irq| Gate::new(isa(irq)));
+        let [pit_line, rtc_line] = gates.clone().map(|gate| Line::new(gate, 0));
+        let hub = self.hub.clone();
+        let wires = HpetWires {
+            legacy: [irq::PIT, irq::RTC].map(isa),
+            gates,
+            pins: [0, 1, 2, 3].map(|n| {
+                let pin = usize::from(Hpet::PINS.start) + n;
+                self.hub.line(Wire::Pin(pin))
+            }),
+            message: Box::new(move |address, data| hub.msi(address, data)),
+        };
+
+        let pit = self.place(PitPort::new(pit_line));
+        self.ports(port::PIT, PitPort::COUNTERS, Widths::BYTE, &pit);
+        self.ports(port::NMI_STATUS, PitPort::NMI, Widths::BYTE, &pit);
+        let rtc = self.place(RtcPort::new(rtc_line, wall_clock()));
+        self.ports(port::RTC, 0, Widths::BYTE, &rtc);
+        let hpet = self.place(Hpet::new(wires));
+        let range = layout::HPET.start..layout::HPET.end;
+        let widths = Widths::DWORD | Widths::QWORD;
+        self.map.claim(Space::Memory, range, 0, widths, hpet);
+    }
+
+    /// A COM port. The far end has it look again when something has changed there.
+    fn serial(&mut self, irq: u8, span: Span, end: PortEnd) {
+        let later: Arc<OnceLock<Weak<Slot<SerialPort>>>> = Arc::default();
+        end.on_change({
+            let later = later.clone();
+            move || {
+                if let Some(port) = later.get().and_then(Weak::upgrade) {
+                    port.lock().service();
+                }
+            }
+        });
+        let line = self.hub.line(Wire::Isa(irq));
+        let port = self.place(SerialPort::new(line, Box::new(end)));
+        // Nobody else has the cell.
+        let _ = later.set(Arc::downgrade(&port));
+        self.ports(span, 0, Widths::BYTE, &port);
+        // What came while there was no port.
+        port.lock().service();
+    }
+
+    /// ACPI's fixed hardware and the ways to reset.
+    fn power(&mut self) {
+        let line = self.hub.line(Wire::Isa(irq::SCI));
+        let pm = self.place(PmPort::new(line, self.switch.clone()));
+        let narrow = Widths::BYTE | Widths::WORD;
+        self.ports(port::PM1A_EVENT, PmPort::EVENT, narrow, &pm);
+        self.ports(port::PM1A_CONTROL, PmPort::CONTROL, narrow, &pm);
+        self.ports(port::PM_TIMER, PmPort::TIMER, Widths::DWORD, &pm);
+        self.ports(port::SMI_COMMAND, PmPort::SMI, Widths::BYTE, &pm);
+
+        let small = self.place(Ports::new(self.switch.clone()));
+        let byte = Widths::BYTE;
+        for (span, region, widths) in [
+            (port::RESET_CONTROL, Ports::RESET_CONTROL, byte),
+            (port::SYSTEM_CONTROL_A, Ports::SYSTEM_CONTROL_A, byte),
+            (port::I8042_COMMAND, Ports::I8042_COMMAND, byte),
+            (port::I8042_DATA, Ports::I8042_DATA, byte),
+            (port::POST, Ports::POST, byte),
+            (port::DELAY, Ports::DELAY, byte),
+        ] {
+            self.ports(span, region, widths, &small);
+        }
+    }
+
+    fn plug(&mut self, slot: u8, function: impl Function + 'static) -> Result<(), BuildError> {
+        let function = self.place(function);
+        Ok(self.pci.plug(slot, function, &mut self.map)?)
+    }
+
+    fn bridges(&mut self) -> Result<(), BuildError> {
+        self.plug(slot::HOST_BRIDGE, HostBridge::new(self.fabric.clone()))?;
+        let lpc = LpcBridge::new(self.fabric.clone(), self.fabric.clone());
+        self.plug(slot::LPC, lpc)
+    }
+
+    fn virtio(
+        &mut self,
+        slot: u8,
+        model: Arc<dyn Model>,
+        ram: &Arc<Ram>,
+    ) -> Result<(), BuildError> {
+        let plug = Plug {
+            slot,
+            line: self.hub.line(Wire::of_slot(slot)),
+            sink: self.fabric.clone(),
+            ram: ram.clone(),
+        };
+        let device = VirtioPci::new(model, THREADS, plug).map_err(BuildError::Thread)?;
+        self.plug(slot, device)
+    }
+
+    /// Freezes everything.
+    fn finish(mut self, boxes: Vec<Arc<Mailbox>>, brake: Arc<Brake>) -> Result<Board, BuildError> {
+        let root = self.pci.build(&mut self.map);
+        Ok(Board {
+            clock: self.clock,
+            map: self.map.build()?,
+            hub: self.hub,
+            boxes,
+            brake,
+            switch: self.switch,
+            timers: self.timers,
+            root,
+            devices: self.devices,
+        })
+    }
+}
+
+/// The host's time, in UTC since 1970. A host before that shows 1970.
+fn wall_clock() -> Duration {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+}

@@ -1,0 +1,71 @@
+//! What lies in memory when the first CPU starts: firmware's tables, kernel, initrd, command line. It is written
+//! anew for every reset, with new random numbers.
+
+use std::sync::Arc;
+
+use hvf_sys::ram::Ram;
+use hvf_sys::random;
+
+use super::BuildError;
+use crate::boot::image::{Image, Role};
+use crate::boot::{self, Boot};
+use crate::firmware::{acpi, mp, smbios};
+use crate::layout;
+use crate::memory::{self, Piece};
+use crate::spec::MachineSpec;
+use crate::x86::regs::Regs;
+
+/// Everything that is written to memory at power-on.
+pub(super) struct Program {
+    ram: Arc<Ram>,
+    memory: u64,
+    kernel: Image,
+    initrd: Option<Image>,
+    cmdline: String,
+    tables: Vec<Piece>,
+}
+
+impl Program {
+    /// Reads the images that `spec` names and makes the tables of a machine with these PCI slots.
+    pub(super) fn new(spec: &MachineSpec, ram: Arc<Ram>, slots: &[u8]) -> Result<Self, BuildError> {
+        let memory = spec.memory.bytes();
+        let kernel = Image::read(Role::Kernel, &spec.kernel, memory)?;
+        let initrd = spec
+            .initrd
+            .as_ref()
+            .map(|image| Image::read(Role::Initrd, image, memory));
+        let mut uuid = [0; 16];
+        random::fill(&mut uuid).map_err(BuildError::Random)?;
+        let cpus = u32::from(spec.cpus.count());
+        let mut tables = acpi::tables(&acpi::Machine { cpus, hpet: true });
+        tables.push(mp::table(cpus, slots));
+        tables.push(smbios::tables(&smbios::Machine { cpus, memory, uuid }));
+        Ok(Self {
+            ram,
+            memory,
+            kernel,
+            initrd: initrd.transpose()?,
+            cmdline: spec.cmdline.clone(),
+            tables,
+        })
+    }
+
+    /// Writes it all and gives the first CPU's registers.
+    pub(super) fn load(&self) -> Result<Regs, BuildError> {
+        for piece in &self.tables {
+            let written = self.ram.write(piece.at, &piece.bytes);
+            written.map_err(|_| BuildError::Firmware(piece.at))?;
+        }
+        let mut seed = [0; 32];
+        random::fill(&mut seed).map_err(BuildError::Random)?;
+        let boot = Boot {
+            kernel: &self.kernel,
+            initrd: self.initrd.as_ref(),
+            cmdline: &self.cmdline,
+            map: &memory::map(self.memory),
+            rsdp: layout::RSDP.start,
+            seed: &seed,
+        };
+        Ok(boot::load(&self.ram, &boot)?)
+    }
+}

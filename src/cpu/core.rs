@@ -273,7 +273,7 @@ impl Core {
             Space::SupervisorOnUser
         };
         self.slow = self.shadow
-            || self.state.rflags & rflags::TF != 0
+            || self.state.rflags & (rflags::TF | rflags::RF) != 0
             || self.state.dr7 & dr7::ENABLES != 0;
     }
 

@@ -337,9 +337,8 @@ impl Exec<'_> {
         };
         let segment = self
             .stack_segment(selector, cpl, vector::TS)
-            .map_err(|trap| {
-                self.fault.error = self.fault.error.map(|e| e | external);
-                trap
+            .inspect_err(|_| {
+                self.core.fault.error = self.core.fault.error.map(|e| e | external);
             })?;
         let mask = if segment.rights & segment::DB != 0 {
             0xffff_ffff

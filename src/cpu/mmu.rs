@@ -219,7 +219,7 @@ impl Exec<'_> {
             return user_page && fits;
         }
         match want {
-            Want::Execute => !no_execute && !(user_page && self.cr4(cr4::SMEP)),
+            Want::Execute => !(no_execute || user_page && self.cr4(cr4::SMEP)),
             _ if user_page && space == Space::Supervisor => false,
             Want::Read => true,
             Want::Write => write_page || !self.cr0(cr0::WP),

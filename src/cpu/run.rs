@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use hvf_sys::cpu::{Attention, State, Tlb};
+use hvf_sys::cpu::{Attention, Op, State, Tlb};
 use hvf_sys::ram::Ram;
 
 use super::block::{Block, Cache};
@@ -248,13 +248,11 @@ impl Exec<'_> {
         }
         self.run_slots(cache, &block, 1)?;
         // RF lasts for one instruction, unless that one loaded it (IRET).
-        if resumed
-            && self.state.rflags & rflags::RF != 0
-            && !cache
-                .slots(&block)
-                .first()
-                .is_some_and(|s| s.insn.op() == hvf_sys::cpu::Op::Iret)
-        {
+        let loaded = cache
+            .slots(&block)
+            .first()
+            .is_some_and(|s| s.insn.op() == Op::Iret);
+        if resumed && !loaded {
             self.state.rflags &= !rflags::RF;
         }
         self.debug_trap(stepping)

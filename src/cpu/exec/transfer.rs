@@ -282,9 +282,7 @@ fn iret_to_vm86(x: &mut Exec<'_>, rip: u64, cs: u16, flags: u64) -> Done {
 impl Exec<'_> {
     /// Sets the stack pointer that a return popped, at the size of the stack that it returns to.
     pub(super) fn set_returned_pointer(&mut self, value: u64, bits: u32) {
-        if self.stack_size() == 2 {
-            self.set_gpr(4, value as u16);
-        } else if bits == 16 {
+        if self.stack_size() == 2 || bits == 16 {
             self.set_gpr(4, value as u16);
         } else {
             self.set_gpr(4, value);

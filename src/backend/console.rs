@@ -58,6 +58,12 @@ impl Line {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn hang_up(&self) {
+        self.queues().port_gone = true;
+        self.output_came.notify_one();
+        self.input_left.notify_one();
+    }
+
     fn tell_port(&self) {
         if let Some(wake) = self.wake.get() {
             wake();
@@ -107,14 +113,30 @@ impl SerialEnd for PortEnd {
 
 impl Drop for PortEnd {
     fn drop(&mut self) {
-        self.0.queues().port_gone = true;
-        self.0.output_came.notify_one();
-        self.0.input_left.notify_one();
+        self.0.hang_up();
+    }
+}
+
+/// Ends a line from the launcher's side when its machine has come to rest: a port that will not be used again may
+/// live on with its machine for long.
+pub struct HangUp(Arc<Line>);
+
+impl HangUp {
+    /// No more comes from the port, and nothing goes to it. What it has sent can still be read.
+    pub fn hang_up(&self) {
+        self.0.hang_up();
     }
 }
 
 /// What the guest sends. A read waits for bytes; the end comes when the port is gone and everything has been read.
 pub struct Output(Arc<Line>);
+
+impl Output {
+    /// What hangs this line up.
+    pub fn hang_up(&self) -> HangUp {
+        HangUp(self.0.clone())
+    }
+}
 
 impl Read for Output {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -258,6 +280,30 @@ mod tests {
         assert_eq!(taken, b"abc");
         input.write_all(b"d").unwrap();
         assert_eq!(calls.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn a_line_hung_up_is_read_to_its_end() {
+        let (mut port, mut output, mut input) = serial_line();
+        let sent = vec![b'x'; CAPACITY];
+        assert!(sent.iter().all(|&byte| port.put(byte)));
+        assert!(!port.put(b'y'));
+        output.hang_up().hang_up();
+        assert!(input.write(b"x").is_err());
+        // The port, told of the room, brings what was refused.
+        let port = Mutex::new(port);
+        let late = Arc::new(port);
+        late.lock().unwrap().on_change({
+            let late = Arc::downgrade(&late);
+            move || {
+                let late = late.upgrade().expect("the port is there");
+                assert!(late.lock().unwrap().put(b'y'));
+            }
+        });
+        let mut bytes = Vec::new();
+        output.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes.len(), CAPACITY + 1);
+        assert_eq!(bytes.last(), Some(&b'y'));
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use super::meant::Meant;
 use super::{on_terminal, say};
-use crate::backend::console::serial_line;
+use crate::backend::console::{HangUp, serial_line};
 use crate::machine::{self, Cables, Machine, Outcome};
 use crate::sandbox::{self, MachineEnd, Streams, Verdict, Wiring};
 use guest::protocol::Window;
 use hvf_sys::tty;
-use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
 
 /// Our terminal's size, if the guest is to have a terminal.
 pub(super) fn terminal() -> Option<Window> {
@@ -28,49 +28,49 @@ pub(super) fn terminal() -> Option<Window> {
 
 /// Runs the machine and the session in it, and gives the exit code.
 pub(super) fn launch(meant: &Meant) -> u8 {
-    match start(meant) {
+    let (verdict, kernel_log) = match prepare(meant) {
         Ok((wiring, streams)) => {
-            let (verdict, kernel_log) = sandbox::run(&meant.plan, wiring, streams);
-            tell(meant, &verdict, &kernel_log)
+            if meant.plan.start.terminal.is_some() && io::stderr().is_terminal() {
+                say(&"Ctrl-] three times within a second leaves the sandbox");
+            }
+            sandbox::run(&meant.plan, wiring, streams)
         }
-        Err(sentence) => tell(meant, &Verdict::Failed(sentence), &[]),
-    }
+        Err(sentence) => (Verdict::Failed(sentence), Vec::new()),
+    };
+    tell(meant, &verdict, &kernel_log)
 }
 
-/// Builds the machine with a session's cables, and starts it.
-fn start(meant: &Meant) -> Result<(Wiring, Streams), String> {
+fn prepare(meant: &Meant) -> Result<(Wiring, Streams), String> {
     let streams = Streams::inherited().map_err(|error| {
-        format!("cannot use our standard streams: {error}; start xlaunch with all three open")
+        format!("cannot take over the standard streams: {error}; raise the limit on open files")
     })?;
     let (com1, console, _) = serial_line();
     let (com2, from_guest, to_guest) = serial_line();
-    let cables = Cables { com1, com2 };
-    let machine = machine::build(&meant.machine, cables).map_err(|error| error.to_string())?;
+    let lines = [console.hang_up(), from_guest.hang_up()];
+    let machine = machine::build(&meant.machine, Cables { com1, com2 });
+    let machine = machine.map_err(|error| error.to_string())?;
     let wiring = Wiring {
         from_guest: Box::new(from_guest),
         to_guest: Box::new(to_guest),
         console: Box::new(console),
-        machine: Arc::new(Running(Mutex::new(Some(Arc::new(machine))))),
+        machine: Arc::new(Launched { machine, lines }),
     };
     Ok((wiring, streams))
 }
 
-/// The machine as a session sees it: one round and no more, since a sandbox that resets has come to its end. It
-/// goes when it has ended, so that whoever reads its serial lines sees their ends too.
-struct Running(Mutex<Option<Arc<Machine>>>);
-
-impl Running {
-    fn machine(&self) -> MutexGuard<'_, Option<Arc<Machine>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// The machine as its session sees it: when it ends, so do its lines.
+struct Launched {
+    machine: Machine,
+    lines: [HangUp; 2],
 }
 
-impl sandbox::Machine for Running {
+impl sandbox::Machine for Launched {
     fn wait(&self) -> MachineEnd {
-        let machine = self.machine().clone();
-        let outcome = machine.map_or(Outcome::Stopped, |machine| machine.wait());
-        drop(self.machine().take());
+        let outcome = self.machine.wait();
+        self.lines.iter().for_each(HangUp::hang_up);
+        log::info!("the machine ended: {outcome:?}");
         match outcome {
+            // Only the session stops it, and then it does not ask how it ended.
             Outcome::PoweredOff | Outcome::Stopped => MachineEnd::PoweredOff,
             Outcome::Reset => MachineEnd::Reset,
             Outcome::TripleFault(detail) => MachineEnd::TripleFault(detail),
@@ -79,9 +79,7 @@ impl sandbox::Machine for Running {
     }
 
     fn stop(&self) {
-        if let Some(machine) = &*self.machine() {
-            machine.stop();
-        }
+        self.machine.stop();
     }
 }
 

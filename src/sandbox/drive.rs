@@ -172,14 +172,14 @@ impl Drive {
     }
 
     fn run(mut self) -> (Verdict, Vec<String>) {
+        let mut ended = false;
         let verdict = loop {
             let event = self.next_event();
-            let ended = matches!(event, Event::Machine(_));
+            ended |= matches!(event, Event::Machine(_));
             if let Some(verdict) = self.handle(event) {
-                break (verdict, ended);
+                break verdict;
             }
         };
-        let (verdict, ended) = verdict;
         drop(self.raw.take());
         self.machine.stop();
         if !ended {

@@ -3,7 +3,7 @@
 //!
 //! The program runs itself as a child (`host`) that executes the instructions, so that no case can harm the test. It needs
 //! an x86-64 Linux host; elsewhere it says so and passes. `--seed N` and `--each N` repeat or lengthen a run;
-//! `--floating-point` adds x87 and SSE arithmetic.
+//! `--x87` adds the x87 unit.
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod child;

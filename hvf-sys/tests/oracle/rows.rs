@@ -30,17 +30,9 @@ fn runs_on_the_host(row: &Row) -> bool {
         && host_has(row.op)
 }
 
-/// Operations of the floating point units.
-fn is_floating_point(op: Op) -> bool {
-    [
-        (Op::Fadd, Op::Fwait),
-        (Op::Addps, Op::Dppd),
-        (Op::Cmpps, Op::Ucomisd),
-        (Op::Roundps, Op::Roundsd),
-        (Op::Cvtps2pd, Op::Cvttpd2pi),
-    ]
-    .iter()
-    .any(|(first, last)| (*first..=*last).contains(&op))
+/// Operations of the x87 unit.
+fn is_x87(op: Op) -> bool {
+    (Op::Fadd..=Op::Fwait).contains(&op)
 }
 
 /// Instructions that not every x86-64 host has.
@@ -58,12 +50,12 @@ fn host_has(op: Op) -> bool {
 }
 
 /// Runs `each` cases of every row from `seed`, on a child and an interpreter of its own.
-pub(crate) fn compare_all(seed: u64, each: usize, floating_point: bool) -> Tally {
+pub(crate) fn compare_all(seed: u64, each: usize, x87: bool) -> Tally {
     let mut random = Random::new(seed);
     let (mut oracle, mut software) = (Oracle::start(), Software::new());
     let mut tally = Tally::default();
     for row in ROWS.iter().filter(|row| runs_on_the_host(row)) {
-        if is_floating_point(row.op) && !floating_point {
+        if is_x87(row.op) && !x87 {
             continue;
         }
         let before = tally.cases;
@@ -84,14 +76,14 @@ pub(crate) fn compare_all(seed: u64, each: usize, floating_point: bool) -> Tally
 }
 
 /// Runs `count` sequences of instructions of all rows that fit.
-pub(crate) fn compare_sequences(seed: u64, count: usize, floating_point: bool) -> Tally {
+pub(crate) fn compare_sequences(seed: u64, count: usize, x87: bool) -> Tally {
     let mut random = Random::new(!seed);
     let (mut oracle, mut software) = (Oracle::start(), Software::new());
     let mut tally = Tally::default();
     let rows: Vec<&Row> = ROWS
         .iter()
         .filter(|row| runs_on_the_host(row) && generate::fits_sequences(row))
-        .filter(|row| floating_point || !is_floating_point(row.op))
+        .filter(|row| x87 || !is_x87(row.op))
         .collect();
     tally.rows = rows.len();
     let mut left = count;

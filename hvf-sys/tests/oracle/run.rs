@@ -16,7 +16,7 @@ pub(crate) fn run() -> ExitCode {
     }
     sanity::the_oracle_executes_and_reports();
     let (seed, each) = (number("--seed", 1), number("--each", EACH));
-    let floating_point = std::env::args().any(|argument| argument == "--floating-point");
+    let x87 = std::env::args().any(|argument| argument == "--x87");
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let start = std::time::Instant::now();
     let tallies: Vec<Tally> = std::thread::scope(|scope| {
@@ -25,8 +25,8 @@ pub(crate) fn run() -> ExitCode {
             scope.spawn(move || {
                 let seed = seed.wrapping_mul(1000) + n;
                 [
-                    rows::compare_all(seed, share, floating_point),
-                    rows::compare_sequences(seed, share * SEQUENCES, floating_point),
+                    rows::compare_all(seed, share, x87),
+                    rows::compare_sequences(seed, share * SEQUENCES, x87),
                 ]
             })
         };

@@ -224,11 +224,12 @@ impl Exec<'_> {
                 == segment::CODE | segment::CONFORMING;
             let dpl = ((found.rights & segment::DPL) >> segment::DPL_SHIFT) as u8;
             if !conforming && dpl < self.cpl {
+                // The base stays: that of a null FS or GS is the MSR, which 64-bit programs use.
                 self.state.segments[number] = Segment {
                     selector: 0,
                     rights: 0,
                     limit: 0,
-                    base: 0,
+                    ..found
                 };
             }
         }

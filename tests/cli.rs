@@ -232,6 +232,37 @@ fn kernels_that_are_no_kernels_say_what_they_are() {
 }
 
 #[test]
+fn disks_that_are_no_images_say_what_they_are() {
+    let missing = |place: &mut Place| place.path("nothing");
+    let directory = |_: &mut Place| PathBuf::from("/usr");
+    let fifo = |place: &mut Place| place.fifo("fifo");
+    let empty = |place: &mut Place| place.file("empty", b"");
+    type Make<'a> = &'a dyn Fn(&mut Place) -> PathBuf;
+    let cases: [(Make<'_>, &str); 4] = [
+        (&missing, "no such file"),
+        (&directory, "directory"),
+        (&fifo, "neither a file nor a block device"),
+        (&empty, "empty"),
+    ];
+    for (make, reason) in cases {
+        let mut place = Place::new();
+        let disk = make(&mut place);
+        let kernel = place.file("kernel", &bzimage_header());
+        let sentence = place.boot_failure(&kernel, &[text(&disk)]);
+        assert!(sentence.contains(text(&disk)), "{sentence}");
+        assert!(sentence.contains(reason), "wanted '{reason}': {sentence}");
+    }
+}
+
+#[test]
+fn initrds_that_are_no_files_say_so() {
+    let mut place = Place::new();
+    let kernel = place.file("kernel", &bzimage_header());
+    let sentence = place.failure(&["run", "--kernel", text(&kernel), "--initrd", "/nothing"]);
+    assert!(sentence.contains("initrd /nothing"), "{sentence}");
+}
+
+#[test]
 fn a_log_that_cannot_be_written_is_said() {
     let mut place = Place::new();
     let kernel = place.file("kernel", b"x");

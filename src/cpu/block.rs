@@ -302,6 +302,12 @@ impl Exec<'_> {
         Ok((found.gpa & !(PAGE - 1), key))
     }
 
+    /// A byte of code that was executed just now, where it can still be read.
+    pub(super) fn code_byte(&mut self, la: u64) -> Option<u8> {
+        let (page, _) = self.fetch_page(la).ok()?;
+        self.tlb.ram().load_u8(page | la % PAGE).ok()
+    }
+
     /// Reads code. Where there is no RAM there is nothing to execute: #GP, as a fetch that nobody answers has no better one.
     fn read_code(&mut self, gpa: u64, into: &mut [u8]) -> Result<(), Trap> {
         match self.tlb.ram().read(gpa, into) {

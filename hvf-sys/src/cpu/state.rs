@@ -41,11 +41,7 @@ pub struct Fpu {
     pub valid: u8,
     /// The last instruction's opcode, 11 bits.
     pub opcode: u16,
-    /// Its selector and offset.
-    pub instruction_selector: u16,
-    /// Its operand's selector.
-    pub operand_selector: u16,
-    /// Its offset.
+    /// Its offset. (CPUID says that selectors are not kept.)
     pub instruction: u64,
     /// Its operand's offset.
     pub operand: u64,

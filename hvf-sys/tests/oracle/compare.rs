@@ -50,7 +50,15 @@ pub(crate) fn difference(
     }
     vectors(insn, state, theirs)
         .or_else(|| x87(&case.insns, host.fault.is_some(), state, theirs))
-        .or_else(|| memory(insn, target, &ours.memory, &host.memory))
+        .or_else(|| {
+            memory(
+                insn,
+                host.fault.is_some(),
+                target,
+                &ours.memory,
+                &host.memory,
+            )
+        })
 }
 
 /// A fault as vector, error code and, of a page fault, address. Elsewhere the host has mappings of its own.
@@ -139,11 +147,12 @@ fn close_extended(a: (u64, u16), b: (u64, u16)) -> bool {
 
 fn memory(
     insn: &Insn,
+    faulted: bool,
     target: u64,
     ours: &[u8; WINDOW_LEN],
     theirs: &[u8; WINDOW_LEN],
 ) -> Option<String> {
-    let ignored = undefined::bytes(insn.op(), insn.width());
+    let ignored = undefined::bytes(insn.op(), insn.width(), faulted);
     let operand = target.wrapping_sub(WINDOW) as usize;
     let x87_status = matches!(
         insn.op(),

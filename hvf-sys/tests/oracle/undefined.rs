@@ -92,9 +92,11 @@ pub(crate) fn status(op: Op) -> u16 {
 }
 
 /// Bytes of the memory operand, from and up to, that are not compared: pointers to the last x87 instruction and its operand (each processor
-/// has its own habit of saving them), what FXSAVE leaves alone, and MXCSR_MASK, which says what the processor has.
-pub(crate) fn bytes(op: Op, width: u8) -> &'static [(usize, usize)] {
+/// has its own habit of saving them), what FXSAVE leaves alone, and MXCSR_MASK, which says what the processor has. Hosts may
+/// have stored the significand of ten bytes before they find that the rest faults.
+pub(crate) fn bytes(op: Op, width: u8, faulted: bool) -> &'static [(usize, usize)] {
     match (op, width) {
+        (Op::Fstp | Op::Fbstp, 10) if faulted => &[(0, 10)],
         (Op::Fnstenv | Op::Fnsave, 2) => &[(6, 14)],
         (Op::Fnstenv | Op::Fnsave, _) => &[(12, 28)],
         (Op::Fxsave, _) => &[(6, 24), (28, 32), (416, 512)],

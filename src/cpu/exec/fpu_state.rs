@@ -76,26 +76,18 @@ impl Exec<'_> {
         Ok(la)
     }
 
-    /// The x87 part of a save area: its first 24 bytes, and 8 registers of 16 bytes. The instruction pointers have 64 bits with REX.W, otherwise 32
-    /// and a selector.
+    /// The x87 part of a save area: its first 24 bytes, and 8 registers of 16 bytes. The pointers have 64 bits with REX.W,
+    /// otherwise 32 and a selector, which is zero as CPUID says.
     fn x87_image(&self, wide: bool) -> ([u8; 24], [u128; 8]) {
         let fpu = &self.state.fpu;
-        let pointer = |offset: u64, selector: u16| {
-            if wide {
-                offset
-            } else {
-                offset & 0xffff_ffff | u64::from(selector) << 32
-            }
-        };
+        let mask = pointer_mask(wide);
         let mut head = [0; 24];
         head[0..2].copy_from_slice(&fpu.control.to_le_bytes());
-        head[2..4]
-            .copy_from_slice(&(fpu.status & !0x3800 | u16::from(fpu.top & 7) << 11).to_le_bytes());
+        head[2..4].copy_from_slice(&self.x87_status().to_le_bytes());
         head[4] = fpu.valid;
         head[6..8].copy_from_slice(&(fpu.opcode & 0x7ff).to_le_bytes());
-        head[8..16]
-            .copy_from_slice(&pointer(fpu.instruction, fpu.instruction_selector).to_le_bytes());
-        head[16..24].copy_from_slice(&pointer(fpu.operand, fpu.operand_selector).to_le_bytes());
+        head[8..16].copy_from_slice(&(fpu.instruction & mask).to_le_bytes());
+        head[16..24].copy_from_slice(&(fpu.operand & mask).to_le_bytes());
         let registers = std::array::from_fn(|n| {
             let (significand, exponent) = fpu.registers[n + usize::from(fpu.top) & 7];
             u128::from(significand) | u128::from(exponent) << 64
@@ -106,30 +98,17 @@ impl Exec<'_> {
     fn set_x87_image(&mut self, head: &[u8; 24], registers: &[u128; 8], wide: bool) {
         let word = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
         let long = |at: usize| u64::from_le_bytes(std::array::from_fn(|n| head[at + n]));
-        let (offset_mask, selector) = if wide {
-            (u64::MAX, 0)
-        } else {
-            (0xffff_ffff, 0xffff)
-        };
-        let top = (word(2) >> 11 & 7) as u8;
-        let mut fpu = Fpu {
-            control: word(0) & 0x1f7f | 0x40,
-            status: word(2) & !0x3800,
-            top,
-            valid: head[4],
-            opcode: word(6) & 0x7ff,
-            instruction: long(8) & offset_mask,
-            instruction_selector: (long(8) >> 32) as u16 & selector,
-            operand: long(16) & offset_mask,
-            operand_selector: (long(16) >> 32) as u16 & selector,
-            ..Fpu::default()
-        };
+        self.set_x87_control(word(0));
+        self.set_x87_status(word(2));
+        let fpu = &mut self.state.fpu;
+        fpu.valid = head[4];
+        fpu.opcode = word(6) & 0x7ff;
+        fpu.instruction = long(8) & pointer_mask(wide);
+        fpu.operand = long(16) & pointer_mask(wide);
         for (n, register) in registers.iter().enumerate() {
-            fpu.registers[n + usize::from(top) & 7] = (*register as u64, (register >> 64) as u16);
+            let at = n + usize::from(fpu.top) & 7;
+            fpu.registers[at] = (*register as u64, (register >> 64) as u16);
         }
-        let unmasked = fpu.status & !fpu.control & 0x3f != 0;
-        fpu.status = fpu.status & !0x8080 | if unmasked { 0x8080 } else { 0 };
-        self.state.fpu = fpu;
     }
 
     fn store_x87(&mut self, la: u64, insn: &Insn) -> Done {
@@ -209,6 +188,11 @@ impl Exec<'_> {
         }
         Ok(registers)
     }
+}
+
+/// The bits of an instruction or operand pointer that an image holds.
+fn pointer_mask(wide: bool) -> u64 {
+    if wide { u64::MAX } else { 0xffff_ffff }
 }
 
 /// Whether REX.W makes the instruction pointers 64 bits wide.

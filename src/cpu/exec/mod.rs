@@ -21,6 +21,7 @@ mod stack;
 mod string;
 mod system;
 mod transfer;
+mod x87;
 
 use hvf_sys::cpu::{Insn, Op};
 
@@ -89,6 +90,7 @@ pub fn select(insn: &Insn) -> Handler {
         }
         _ => simd::select(insn)
             .or_else(|| sse::select(insn))
+            .or_else(|| x87::select(insn))
             .unwrap_or(undefined),
     }
 }

@@ -64,9 +64,11 @@ pub const LEAF1_EDX: u32 = leaf1_edx::FPU
 /// Leaf 7, EBX. TSC_ADJUST lets Linux trust the TSC without a watchdog clock beside it.
 pub const LEAF7_EBX: u32 = leaf7_ebx::FSGSBASE
     | leaf7_ebx::TSC_ADJUST
+    | leaf7_ebx::FDP_EXCPTN_ONLY
     | leaf7_ebx::SMEP
     | leaf7_ebx::ERMS
     | leaf7_ebx::INVPCID
+    | leaf7_ebx::FPU_CS_DS_DEPRECATED
     | leaf7_ebx::RDSEED
     | leaf7_ebx::SMAP
     | leaf7_ebx::CLFLUSHOPT;

@@ -12,3 +12,6 @@ mod threads;
 pub use build::{Cables, build};
 pub use error::BuildError;
 pub use threads::{Machine, Outcome};
+
+#[cfg(test)]
+mod tests;

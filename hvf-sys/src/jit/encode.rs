@@ -39,11 +39,26 @@ impl Encoded {
 /// The bytes of `insn` in 64-bit mode, where it has any. RIP-relative operands and branches keep their displacement: it
 /// counts from the end of these bytes.
 pub fn encode(insn: &Insn) -> Option<Encoded> {
-    if !insn.long() || is_system(insn.op()) {
+    if insn.long() { shortest(insn) } else { None }
+}
+
+/// The bytes of `insn` in 32-bit code, where it has any. The translator has no use for them: they are for a host that is
+/// asked, in its compatibility mode, what 32-bit code does.
+pub fn encode_32(insn: &Insn) -> Option<Encoded> {
+    if insn.long() { None } else { shortest(insn) }
+}
+
+fn shortest(insn: &Insn) -> Option<Encoded> {
+    if is_system(insn.op()) {
         return None;
     }
+    let mode = if insn.long() {
+        allow::LONG
+    } else {
+        allow::LEGACY
+    };
     table::rows_of_op(insn.op())
-        .filter(|row| row.allow & allow::LONG != 0 && row.flags & flag::MODRM == 0)
+        .filter(|row| row.allow & mode != 0 && row.flags & flag::MODRM == 0)
         .filter_map(|row| Draft::of(insn, row)?.write(insn))
         .min_by_key(|encoded| encoded.len)
 }
@@ -214,7 +229,9 @@ impl Draft {
             Width::V | Width::S => operand_sized(self),
             Width::Z if width <= 4 => operand_sized(self),
             Width::Y if width != 2 => operand_sized(self),
-            Width::D64 if width == 2 => operand_sized(self),
+            Width::D64 if width == 2 || !insn.long() => operand_sized(self),
+            Width::F64 if !insn.long() => operand_sized(self),
+            Width::N if !insn.long() => fits(width == 4),
             Width::N | Width::F64 | Width::D64 => fits(width == 8),
             Width::Z | Width::Y => None,
         }
@@ -305,13 +322,11 @@ impl Draft {
 
     fn memory(&mut self, form: Form, insn: &Insn) -> Option<()> {
         let mem = insn.mem()?;
-        if mem.address_size == 2 {
-            return None;
-        }
+        has_address_size(insn)?;
         if form == Form::O {
             self.absolute = true;
             let bare = mem.base.is_none() && mem.index.is_none() && !mem.rip_relative;
-            (bare && mem.address_size == 8).then_some(())?;
+            (bare && mem.address_size == native_address_size(insn)).then_some(())?;
         } else {
             i32::try_from(mem.displacement).ok()?;
             self.rex |= high(mem.base) * REX_B | high(mem.index) * REX_X;
@@ -335,7 +350,7 @@ impl Draft {
             Form::Iv => (true, width),
             Form::One => (value == 1, 0),
             Form::Jb => (sign_extended(value, 1) == value, 1),
-            Form::Jz => (sign_extended(value, 4) == value, 4),
+            Form::Jz => (sign_extended(value, width.min(4)) == value, width.min(4)),
             _ => (false, 0),
         };
         self.immediate = Some(Immediate { value, size });
@@ -363,8 +378,8 @@ impl Draft {
         let repeats = insn.rep() && row.flags & flag::REP == 0
             || insn.repne() && row.flags & flag::REPNE == 0;
         let locks = insn.lock() && !(row.flags & flag::LOCK != 0 && insn.a().is_mem());
-        let small = row.flags & flag::IMPLIED != 0 && insn.address_size() == 2;
-        let wrong = rex && self.rex_forbidden
+        let small = row.flags & flag::IMPLIED != 0 && has_address_size(insn).is_none();
+        let wrong = rex && (self.rex_forbidden || !insn.long())
             || context & !row.allow != 0
             || repeats
             || locks
@@ -389,9 +404,15 @@ impl Draft {
         }
         out.push(self.opcode)?;
         match (self.modrm, self.mem) {
-            (Some(modrm), Some(mem)) => write_address(modrm, &mem, &mut out)?,
+            (Some(modrm), Some(mem)) if mem.address_size == 2 => {
+                write_address_16(modrm, &mem, &mut out)?;
+            }
+            (Some(modrm), Some(mem)) => write_address(modrm, &mem, insn.long(), &mut out)?,
             (Some(modrm), None) => out.push(modrm)?,
-            (None, Some(mem)) => out.extend(&mem.displacement.to_le_bytes())?,
+            (None, Some(mem)) => {
+                let bytes = mem.displacement.to_le_bytes();
+                out.extend(bytes.get(..usize::from(mem.address_size))?)?;
+            }
             (None, None) => {}
         }
         if let Some(immediate) = self.immediate {
@@ -410,12 +431,10 @@ impl Draft {
             out.push(0xf0)?;
         }
         if self.mem.is_some() || implied {
-            match insn.segment() {
-                4 => out.push(0x64)?,
-                5 => out.push(0x65)?,
-                _ => {}
+            if let Some(prefix) = self.segment_override(insn) {
+                out.push(prefix)?;
             }
-            if insn.address_size() == 4 {
+            if insn.address_size() != native_address_size(insn) {
                 out.push(0x67)?;
             }
         }
@@ -435,6 +454,34 @@ impl Draft {
     }
 }
 
+impl Draft {
+    /// The prefix for a segment that is not the default; in 64-bit mode only FS and GS have one.
+    fn segment_override(&self, insn: &Insn) -> Option<u8> {
+        const SS: usize = 2;
+        const DS: usize = 3;
+        let stack = self.mem.is_some_and(|mem| matches!(mem.base, Some(4 | 5)));
+        match insn.segment() {
+            4 => Some(0x64),
+            5 => Some(0x65),
+            _ if insn.long() => None,
+            SS if stack => None,
+            DS if !stack => None,
+            segment => Some(0x26 | (segment as u8) << 3),
+        }
+    }
+}
+
+fn native_address_size(insn: &Insn) -> u8 {
+    if insn.long() { 8 } else { 4 }
+}
+
+/// Whether the mode has the address size.
+fn has_address_size(insn: &Insn) -> Option<()> {
+    let native = native_address_size(insn);
+    let size = insn.address_size();
+    (size == native || size == native / 2).then_some(())
+}
+
 /// Bit 3 of a register's number.
 fn high(register: Option<u8>) -> u8 {
     register.unwrap_or(0) >> 3 & 1
@@ -450,11 +497,15 @@ fn sign_extended(value: u64, width: u8) -> u64 {
 }
 
 /// ModRM with `modrm`'s reg field, SIB and displacement.
-fn write_address(modrm: u8, mem: &Mem, out: &mut Encoded) -> Option<()> {
+fn write_address(modrm: u8, mem: &Mem, long: bool, out: &mut Encoded) -> Option<()> {
     const SIB: u8 = 4;
     let displacement = i32::try_from(mem.displacement).ok()?;
     let reg = modrm & 0x38;
-    if mem.rip_relative {
+    // Outside 64-bit mode what would be RIP-relative is absolute.
+    if mem.rip_relative || !long && mem.base.is_none() && mem.index.is_none() {
+        if mem.rip_relative && !long {
+            return None;
+        }
         out.push(reg | 5)?;
         return out.extend(&displacement.to_le_bytes());
     }
@@ -482,6 +533,42 @@ fn write_address(modrm: u8, mem: &Mem, out: &mut Encoded) -> Option<()> {
         0 => Some(()),
         0x40 => out.push(displacement as u8),
         _ => out.extend(&displacement.to_le_bytes()),
+    }
+}
+
+/// ModRM with `modrm`'s reg field and displacement, in 16-bit addressing.
+fn write_address_16(modrm: u8, mem: &Mem, out: &mut Encoded) -> Option<()> {
+    const BX: u8 = 3;
+    const BP: u8 = 5;
+    const SI: u8 = 6;
+    const DI: u8 = 7;
+    let displacement = i16::try_from(mem.displacement).ok()?;
+    let reg = modrm & 0x38;
+    let rm = match (mem.base, mem.index) {
+        (Some(BX), Some(SI)) => 0,
+        (Some(BX), Some(DI)) => 1,
+        (Some(BP), Some(SI)) => 2,
+        (Some(BP), Some(DI)) => 3,
+        (Some(SI), None) => 4,
+        (Some(DI), None) => 5,
+        (Some(BP), None) => 6,
+        (Some(BX), None) => 7,
+        (None, None) => {
+            out.push(reg | 6)?;
+            return out.extend(&displacement.to_le_bytes());
+        }
+        _ => return None,
+    };
+    if mem.scale != 0 {
+        return None;
+    }
+    match i8::try_from(displacement) {
+        Ok(0) if rm != 6 => out.push(reg | rm),
+        Ok(small) => out.extend(&[0x40 | reg | rm, small as u8]),
+        Err(_) => {
+            out.push(0x80 | reg | rm)?;
+            out.extend(&displacement.to_le_bytes())
+        }
     }
 }
 

@@ -6,4 +6,4 @@
 
 mod encode;
 
-pub use encode::{Encoded, encode, is_system};
+pub use encode::{Encoded, encode, encode_32, is_system};

@@ -3,7 +3,7 @@
 use super::{Mode, decode};
 use hvf_sys::cpu::table::{ROWS, Row, allow, flag};
 use hvf_sys::cpu::{Insn, InsnBuilder};
-use hvf_sys::jit::{encode, is_system};
+use hvf_sys::jit::{encode, encode_32, is_system};
 use proptest::prelude::*;
 
 /// The instruction as if its encoding had one byte.
@@ -23,15 +23,20 @@ fn without_length(insn: &Insn) -> Insn {
 }
 
 /// Whether `bytes` are an instruction that was encoded and came back the same; an instruction of the system must not be encoded.
-fn comes_back(bytes: &[u8]) -> bool {
-    let Ok(insn) = decode(bytes, Mode::Bits64) else {
+fn comes_back(bytes: &[u8], mode: Mode) -> bool {
+    let Ok(insn) = decode(bytes, mode) else {
         return false;
+    };
+    let encode = if mode == Mode::Bits64 {
+        encode
+    } else {
+        encode_32
     };
     let Some(encoded) = encode(&insn) else {
         return false;
     };
     assert!(!is_system(insn.op()));
-    let again = decode(encoded.as_bytes(), Mode::Bits64).expect("what was encoded decodes");
+    let again = decode(encoded.as_bytes(), mode).expect("what was encoded decodes");
     assert_eq!(again.len() as usize, encoded.as_bytes().len(), "{insn:?}");
     assert_eq!(
         without_length(&again),
@@ -78,12 +83,17 @@ fn sample(row: &Row, n: u8) -> Vec<u8> {
 
 #[test]
 fn every_row_that_the_user_may_execute_is_encoded() {
-    for row in ROWS.iter().filter(|row| row.allow & allow::LONG != 0) {
-        if is_system(row.op) || row.flags & flag::MODRM != 0 {
-            continue;
+    for (mode, bit) in [(Mode::Bits64, allow::LONG), (Mode::Bits32, allow::LEGACY)] {
+        let rows = ROWS.iter().filter(|row| row.allow & bit != 0);
+        for row in rows.filter(|row| row.flags & flag::MODRM == 0 && !is_system(row.op)) {
+            if mode == Mode::Bits32 && row.allow & allow::W0 == 0 {
+                continue;
+            }
+            let count = (0..64)
+                .filter(|n| comes_back(&sample(row, *n), mode))
+                .count();
+            assert!(count == 64, "{count} of 64 in {mode:?}: {row:?}");
         }
-        let count = (0..64).filter(|n| comes_back(&sample(row, *n))).count();
-        assert!(count == 64, "{count} of 64: {row:?}");
     }
 }
 
@@ -101,10 +111,12 @@ proptest! {
         rest in any::<[u8; 11]>(),
     ) {
         let bytes: Vec<u8> = prefix.iter().copied().chain(rex).chain(map.iter().copied()).chain(rest).take(15).collect();
-        let insn = decode(&bytes, Mode::Bits64);
-        let encodable = insn.as_ref().is_ok_and(|insn| {
-            !is_system(insn.op()) && insn.op() != hvf_sys::cpu::Op::Ud
-        });
-        prop_assert_eq!(comes_back(&bytes), encodable, "{:?}", insn);
+        for mode in [Mode::Bits64, Mode::Bits32] {
+            let insn = decode(&bytes, mode);
+            let encodable = insn.as_ref().is_ok_and(|insn| {
+                !is_system(insn.op()) && insn.op() != hvf_sys::cpu::Op::Ud
+            });
+            prop_assert_eq!(comes_back(&bytes, mode), encodable, "{:?}", insn);
+        }
     }
 }

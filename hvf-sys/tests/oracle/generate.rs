@@ -8,6 +8,17 @@ use hvf_sys::cpu::table::{Aux, Form, Row, Width, allow, flag};
 use hvf_sys::cpu::{Fpu, Insn, InsnBuilder, Mem, Op, Operand, Prefix, Reg, State};
 use hvf_sys::jit;
 
+/// What kind of code a case is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// One instruction of 64-bit code.
+    Long,
+    /// One instruction of 32-bit code.
+    Legacy,
+    /// Several of 64-bit code: memory is addressed through R15, and neither it nor RSP is an operand.
+    Sequence,
+}
+
 /// An instruction in the making, with the state that it will start in.
 pub(crate) struct Plan<'r> {
     pub(crate) random: &'r mut Random,
@@ -25,14 +36,13 @@ pub(crate) struct Plan<'r> {
     /// The address that the memory operand is to have.
     pub(crate) target: u64,
     pub(crate) slot: u64,
-    /// One of several: memory is addressed through R15, and neither it nor RSP is an operand.
-    in_sequence: bool,
+    pub(crate) style: Style,
 }
 
 /// A case of the row: its instruction with random operands, in slot `n`, and its memory operand's address.
 /// `None` where this draw has no encoding.
-pub(crate) fn case(row: &Row, random: &mut Random, n: usize) -> Option<(Case, u64)> {
-    let mut plan = Plan::new(row, random, n, false);
+pub(crate) fn case(row: &Row, style: Style, random: &mut Random, n: usize) -> Option<(Case, u64)> {
+    let mut plan = Plan::new(row, random, n, style);
     plan.shape(row);
     prepare::registers(&mut plan);
     let insn = plan.build(row)?;
@@ -40,6 +50,9 @@ pub(crate) fn case(row: &Row, random: &mut Random, n: usize) -> Option<(Case, u6
         return None;
     }
     prepare::memory(&mut plan, &insn);
+    if style == Style::Legacy {
+        plan.narrow();
+    }
     let Plan {
         state,
         memory,
@@ -73,7 +86,7 @@ pub(crate) fn sequence(rows: &[&Row], random: &mut Random, n: usize) -> Case {
     let len = 2 + random.below(7) as usize;
     while case.insns.len() < len {
         let row = random.pick(rows);
-        let mut plan = Plan::new(row, random, n, true);
+        let mut plan = Plan::new(row, random, n, Style::Sequence);
         plan.shape(row);
         plan.target = BASE_VALUE + plan.random.below(512) & !(plan.random.pick(&[0, 15, 15, 15]));
         let Some(insn) = plan.build(row) else {
@@ -122,8 +135,19 @@ pub(crate) fn fits_sequences(row: &Row) -> bool {
     !(control || memory || state || vague)
 }
 
-fn width(row: &Row, random: &mut Random) -> u8 {
+fn address_size(style: Style, random: &mut Random) -> u8 {
+    let native = if style == Style::Legacy { 4 } else { 8 };
+    if random.one_in(16) {
+        native / 2
+    } else {
+        native
+    }
+}
+
+fn width(row: &Row, style: Style, random: &mut Random) -> u8 {
     match row.width {
+        Width::N | Width::F64 | Width::Y if style == Style::Legacy => 4,
+        Width::V | Width::S | Width::D64 if style == Style::Legacy => random.pick(&[2, 4, 4]),
         Width::B => 1,
         Width::W => 2,
         Width::L => 4,
@@ -140,21 +164,21 @@ fn width(row: &Row, random: &mut Random) -> u8 {
 }
 
 impl<'r> Plan<'r> {
-    fn new(row: &Row, random: &'r mut Random, n: usize, in_sequence: bool) -> Self {
+    fn new(row: &Row, random: &'r mut Random, n: usize, style: Style) -> Self {
         Self {
             op: row.op,
-            width: width(row, random),
+            width: width(row, style, random),
             aux: 0,
             operands: [Operand::NONE; 3],
             immediate: 0,
             prefix: Prefix::default(),
-            address_size: if random.one_in(16) { 4 } else { 8 },
+            address_size: address_size(style, random),
             state: state(random),
             memory: memory(random),
             pinned: 1 << 4,
             target: 0,
             slot: slot(n),
-            in_sequence,
+            style,
             random,
         }
     }
@@ -190,7 +214,7 @@ impl<'r> Plan<'r> {
     }
 
     fn operand(&mut self, form: Form, mem: bool, wide: bool) -> Operand {
-        let any = self.random.below(16) as u8;
+        let any = self.random.below(self.registers()) as u8;
         let register = match form {
             Form::None => return Operand::NONE,
             Form::E | Form::Eb | Form::M | Form::Wx | Form::Qq | Form::Qv if mem => {
@@ -219,9 +243,9 @@ impl<'r> Plan<'r> {
 
     /// Any general register, the stack pointer seldom.
     fn general(&mut self) -> Reg {
-        match self.random.below(16) as u8 {
-            4 if self.in_sequence || !self.random.one_in(4) => Reg::Gpr(5),
-            15 if self.in_sequence => Reg::Gpr(14),
+        match self.random.below(self.registers()) as u8 {
+            4 if self.style == Style::Sequence || !self.random.one_in(4) => Reg::Gpr(5),
+            15 if self.style == Style::Sequence => Reg::Gpr(14),
             n => Reg::Gpr(n),
         }
     }
@@ -245,7 +269,7 @@ impl<'r> Plan<'r> {
 
     /// The finished instruction; the registers of its address get what makes the address `target`.
     fn build(&mut self, row: &Row) -> Option<Insn> {
-        let mut builder = InsnBuilder::new(self.op, self.width, true)
+        let mut builder = InsnBuilder::new(self.op, self.width, self.style != Style::Legacy)
             .aux(self.aux)
             .prefix(self.prefix);
         if self.operands.iter().any(|operand| operand.is_imm()) {
@@ -261,7 +285,7 @@ impl<'r> Plan<'r> {
             return encodable(builder.build(1));
         }
         let mem = if row.forms.contains(&Form::O) {
-            self.absolute(8)
+            self.absolute(if self.style == Style::Legacy { 4 } else { 8 })
         } else {
             self.address()
         };
@@ -295,14 +319,17 @@ impl<'r> Plan<'r> {
     fn address(&mut self) -> Mem {
         let size = self.address_size;
         let mut mem = self.absolute(size);
-        if self.in_sequence {
+        if size == 2 {
+            return self.address_16(mem);
+        }
+        if self.style == Style::Sequence {
             mem.base = Some(BASE as u8);
             mem.displacement = self.target.wrapping_sub(BASE_VALUE) as i64;
             return mem;
         }
         match self.random.below(12) {
             0 => return mem,
-            1 => {
+            1 if self.style == Style::Long => {
                 mem.rip_relative = true;
                 (mem.displacement, mem.address_size) = (0, 8);
                 return mem;
@@ -343,10 +370,38 @@ impl<'r> Plan<'r> {
         mem
     }
 
+    /// One of the eight forms, anywhere: the window is beyond its reach.
+    fn address_16(&mut self, mem: Mem) -> Mem {
+        let forms = [
+            (Some(3), Some(6)),
+            (Some(3), Some(7)),
+            (Some(5), Some(6)),
+            (Some(5), Some(7)),
+            (Some(6), None),
+            (Some(7), None),
+            (Some(5), None),
+            (Some(3), None),
+            (None, None),
+        ];
+        let (base, index) = self.random.pick(&forms);
+        Mem {
+            segment: if base == Some(5) { 2 } else { 3 },
+            base,
+            index,
+            displacement: i64::from(self.random.next() as i16),
+            ..mem
+        }
+    }
+
+    /// How many general and vector registers the code sees.
+    fn registers(&self) -> u64 {
+        if self.style == Style::Legacy { 8 } else { 16 }
+    }
+
     /// A register whose value does not matter yet.
     fn free_register(&mut self) -> u8 {
         loop {
-            let n = self.random.below(16) as u8;
+            let n = self.random.below(self.registers()) as u8;
             if self.pinned >> n & 1 == 0 {
                 return n;
             }
@@ -368,6 +423,13 @@ impl<'r> Plan<'r> {
     pub(crate) fn pin(&mut self, register: usize, value: u64) {
         self.state.gpr[register] = value;
         self.pinned |= 1 << register;
+    }
+
+    /// Leaves of the registers what 32-bit code sees.
+    fn narrow(&mut self) {
+        for (n, register) in self.state.gpr.iter_mut().enumerate() {
+            *register = if n < 8 { *register & 0xffff_ffff } else { 0 };
+        }
     }
 
     /// Writes into the window, as far as `address` is in it.
@@ -395,7 +457,7 @@ impl<'r> Plan<'r> {
 }
 
 fn encodable(insn: Insn) -> Option<Insn> {
-    jit::encode(&insn).map(|_| insn)
+    Case::encode(&insn).map(|_| insn)
 }
 
 fn state(random: &mut Random) -> State {

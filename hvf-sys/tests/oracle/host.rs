@@ -4,10 +4,13 @@
 //! batch is encoded and executable while it runs, never both. A trampoline loads the whole user state from the
 //! context, jumps to a case's slot, and stores it again when the code jumps back, or when a signal's handler sends it there.
 
-use crate::place::{BATCH, CODE, CONTEXT, PAGE, SLOT, TAKEN, WINDOW, WINDOW_LEN, slot};
+use crate::place::{
+    ARENA_LEN, BATCH, CODE, CODE_32, CODE_64, CONTEXT, DATA, PAGE, SLOT, TAKEN, WAY_BACK, WINDOW,
+    WINDOW_LEN, slot,
+};
 use crate::wire::{self, Case, Fault, Outcome};
 use hvf_sys::cpu::State;
-use std::arch::global_asm;
+use std::arch::{asm, global_asm};
 use std::io::{Read, Write};
 
 /// The trampoline's memory, at `CONTEXT`. Its offsets are used in the assembly below.
@@ -26,6 +29,8 @@ struct Context {
     faulted: u64,
     fault: [u64; 3],
     fault_rip: u64,
+    /// Where 32-bit code is: offset and selector.
+    far: [u32; 2],
 }
 
 const _: () = {
@@ -36,6 +41,7 @@ const _: () = {
     assert!(std::mem::offset_of!(Context, taken) == 168);
     assert!(std::mem::offset_of!(Context, fx) == 176);
     assert!(std::mem::offset_of!(Context, host_fx) == 688);
+    assert!(std::mem::offset_of!(Context, far) == 1240);
     assert!(CONTEXT == 0x1000_0000);
 };
 
@@ -71,6 +77,11 @@ global_asm!(
     "mov r14, qword ptr [C + 112]",
     "mov r15, qword ptr [C + 120]",
     "jmp qword ptr [C + 160]",
+    // A far jump through memory, to 32-bit code.
+    ".globl oracle_enter_32",
+    "oracle_enter_32:",
+    ".byte 0xff, 0x2c, 0x25",
+    ".long C + 1240",
     ".globl oracle_taken",
     "oracle_taken:",
     "mov qword ptr [C + 168], 1",
@@ -109,6 +120,7 @@ global_asm!(
 
 unsafe extern "C" {
     fn oracle_enter();
+    fn oracle_enter_32();
     fn oracle_taken();
     fn oracle_exit();
 }
@@ -146,11 +158,7 @@ struct Arena(());
 
 impl Arena {
     fn new() -> Self {
-        for (address, len) in [
-            (CONTEXT, 0x2000),
-            (CODE, BATCH as u64 * SLOT),
-            (PAGE, 0x1000),
-        ] {
+        for (address, len) in [(CONTEXT, 0x2000), (CODE, ARENA_LEN), (PAGE, 0x1000)] {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
             // SAFETY: NOREPLACE: only addresses where nothing is are mapped.
             let mapped = unsafe {
@@ -173,6 +181,10 @@ impl Arena {
                 oracle_taken as *const () as u64,
             ]
         };
+        // SAFETY: 64-bit code does not use DS and ES; 32-bit code needs the data segment that every process has there.
+        unsafe {
+            asm!("mov ds, {0:x}", "mov es, {0:x}", in(reg) DATA, options(nostack, preserves_flags))
+        };
         handle_signals();
         Self(())
     }
@@ -183,7 +195,7 @@ impl Arena {
 
     fn protect(protection: libc::c_int) {
         // SAFETY: the arena is this program's own mapping, and holds no Rust object.
-        let result = unsafe { libc::mprotect(CODE as *mut _, BATCH * SLOT as usize, protection) };
+        let result = unsafe { libc::mprotect(CODE as *mut _, ARENA_LEN as usize, protection) };
         assert_eq!(result, 0, "the code arena changes its protection");
     }
 
@@ -199,6 +211,9 @@ impl Arena {
             slot(n) + code_len(case)
         });
         let ends = ends.collect();
+        let back = way_back();
+        // SAFETY: as above; the slot behind the last is the arena's, too.
+        unsafe { std::ptr::copy_nonoverlapping(back.as_ptr(), WAY_BACK as *mut u8, back.len()) };
         Self::protect(libc::PROT_READ | libc::PROT_EXEC);
         ends
     }
@@ -214,7 +229,12 @@ impl Arena {
             (*context).gpr = case.state.gpr;
             (*context).rflags = case.state.rflags;
             (*context).fx = fx_image(&case.state);
-            (*context).code = slot(n);
+            (*context).code = if case.long() {
+                slot(n)
+            } else {
+                oracle_enter_32 as *const () as u64
+            };
+            (*context).far = [slot(n) as u32, u32::from(CODE_32)];
             (*context).taken = 0;
             (*context).faulted = 0;
             oracle_enter();
@@ -252,7 +272,7 @@ fn outcome(context: &Context, end: u64, memory: [u8; WINDOW_LEN]) -> Outcome {
 /// The instructions' bytes, which `case` must have.
 fn encoded(case: &Case) -> Vec<u8> {
     let bytes = case.insns.iter().map(|insn| {
-        let encoded = hvf_sys::jit::encode(insn);
+        let encoded = Case::encode(insn);
         encoded.unwrap_or_else(|| panic!("only what has an encoding is sent: {insn:?}"))
     });
     bytes
@@ -267,13 +287,29 @@ fn code_len(case: &Case) -> u64 {
 /// The instructions, a jump to the first end, and the same to the second where taken branches go.
 fn code_of(case: &Case) -> Vec<u8> {
     let mut code = encoded(case);
-    let end = code.len();
-    let ends = (CONTEXT as u32 + 144, CONTEXT as u32 + 152);
-    code.extend_from_slice(&[0xff, 0x24, 0x25]);
-    code.extend_from_slice(&ends.0.to_le_bytes());
-    code.resize(end + TAKEN as usize, 0xcc);
-    code.extend_from_slice(&[0xff, 0x24, 0x25]);
-    code.extend_from_slice(&ends.1.to_le_bytes());
+    let taken = code.len() + TAKEN as usize;
+    code.extend(jump_to_end(case.long(), 0));
+    code.resize(taken, 0xcc);
+    code.extend(jump_to_end(case.long(), 1));
+    code
+}
+
+/// From 64-bit code an indirect jump; from 32-bit code a far one to such a jump.
+fn jump_to_end(long: bool, end: u32) -> Vec<u8> {
+    let indirect = CONTEXT as u32 + 144 + 8 * end;
+    let back = WAY_BACK as u32 + 16 * end;
+    if long {
+        [&[0xff, 0x24, 0x25][..], &indirect.to_le_bytes()].concat()
+    } else {
+        [&[0xea][..], &back.to_le_bytes(), &CODE_64.to_le_bytes()].concat()
+    }
+}
+
+/// The 64-bit jumps that 32-bit code comes to.
+fn way_back() -> Vec<u8> {
+    let mut code = jump_to_end(true, 0);
+    code.resize(16, 0xcc);
+    code.extend(jump_to_end(true, 1));
     code
 }
 
@@ -360,6 +396,8 @@ extern "C" fn handler(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut lib
             [libc::REG_TRAPNO, libc::REG_ERR, libc::REG_CR2].map(|n| registers[n as usize] as u64);
         (*ours).fault_rip = rip;
         registers[libc::REG_RIP as usize] = oracle_exit as *const () as i64;
+        let selectors = &mut registers[libc::REG_CSGSFS as usize];
+        *selectors = *selectors & !0xffff | i64::from(CODE_64);
     }
 }
 

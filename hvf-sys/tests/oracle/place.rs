@@ -5,6 +5,16 @@
 pub(crate) const CONTEXT: u64 = 0x1000_0000;
 /// The code of a batch: one slot a case.
 pub(crate) const CODE: u64 = 0x1100_0000;
+/// Where 32-bit code finds the way back to 64-bit code: the slot behind the last.
+pub(crate) const WAY_BACK: u64 = CODE + BATCH as u64 * SLOT;
+/// The arena's length.
+pub(crate) const ARENA_LEN: u64 = (BATCH as u64 + 1) * SLOT;
+/// Linux's selectors of 64-bit and 32-bit user code, and of user data.
+pub(crate) const CODE_64: u16 = 0x33;
+/// See `CODE_64`.
+pub(crate) const CODE_32: u16 = 0x23;
+/// See `CODE_64`.
+pub(crate) const DATA: u16 = 0x2b;
 /// Bytes of code a case has.
 pub(crate) const SLOT: u64 = 256;
 /// Cases in a batch at most.

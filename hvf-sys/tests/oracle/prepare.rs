@@ -3,8 +3,8 @@
 
 use crate::generate::Plan;
 use crate::place::{TAKEN, WINDOW, WINDOW_LEN};
+use crate::wire::Case;
 use hvf_sys::cpu::{Insn, Op, Operand, Reg};
-use hvf_sys::jit;
 
 const RAX: usize = 0;
 const RCX: usize = 1;
@@ -37,6 +37,7 @@ pub(crate) fn registers(plan: &mut Plan<'_>) {
         Op::Maskmovq | Op::Maskmovdqu => {
             let to = plan.target;
             plan.pin(RDI, to);
+            plan.address_size = plan.address_size.max(4);
         }
         Op::Bt | Op::Bts | Op::Btr | Op::Btc => bit_offset(plan),
         Op::Div | Op::Idiv => quotient(plan),
@@ -125,7 +126,7 @@ fn quotient(plan: &mut Plan<'_>) {
 
 /// Memory and the registers that depend on where the instruction ends, after it was built.
 pub(crate) fn memory(plan: &mut Plan<'_>, insn: &Insn) {
-    let len = jit::encode(insn).map_or(0, |encoded| encoded.as_bytes().len()) as u64;
+    let len = Case::encode(insn).map_or(0, |encoded| encoded.as_bytes().len()) as u64;
     let taken = plan.slot + len + TAKEN;
     let (stack, target) = (plan.state.gpr[RSP], plan.target);
     match plan.op {

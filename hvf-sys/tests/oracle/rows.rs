@@ -1,6 +1,7 @@
 //! Every row of the instruction table, many times, on both.
 
 use crate::child::Oracle;
+use crate::generate::Style;
 use crate::place::BATCH;
 use crate::random::Random;
 use crate::software::Software;
@@ -22,14 +23,6 @@ pub(crate) struct Tally {
     pub(crate) differences: BTreeMap<String, (u64, String)>,
 }
 
-/// Whether the host's user mode can execute the row.
-fn runs_on_the_host(row: &Row) -> bool {
-    row.allow & allow::LONG != 0
-        && row.flags & flag::MODRM == 0
-        && !jit::is_system(row.op)
-        && host_has(row.op)
-}
-
 /// Operations of the x87 unit.
 fn is_x87(op: Op) -> bool {
     (Op::Fadd..=Op::Fwait).contains(&op)
@@ -49,97 +42,109 @@ fn host_has(op: Op) -> bool {
     }
 }
 
-/// Runs `each` cases of every row from `seed`, on a child and an interpreter of its own.
-pub(crate) fn compare_all(seed: u64, each: usize, x87: bool) -> Tally {
-    let mut random = Random::new(seed);
-    let (mut oracle, mut software) = (Oracle::start(), Software::new());
-    let mut tally = Tally::default();
-    for row in ROWS.iter().filter(|row| runs_on_the_host(row)) {
-        if is_x87(row.op) && !x87 {
-            continue;
+/// One run: a child and an interpreter of its own, and what came of it.
+pub(crate) struct Bench {
+    random: Random,
+    oracle: Oracle,
+    software: Software,
+    x87: bool,
+    pub(crate) tally: Tally,
+}
+
+impl Bench {
+    pub(crate) fn new(seed: u64, x87: bool) -> Self {
+        Self {
+            random: Random::new(seed),
+            oracle: Oracle::start(),
+            software: Software::new(),
+            x87,
+            tally: Tally::default(),
         }
-        let before = tally.cases;
-        let mut left = each;
+    }
+
+    /// Compares `each` cases of every row, in the style's mode.
+    pub(crate) fn compare_rows(&mut self, style: Style, each: usize) {
+        for row in self.rows(style) {
+            let before = self.tally.cases;
+            let mut left = each;
+            while left > 0 {
+                let size = left.min(BATCH);
+                left -= size;
+                let (cases, targets) = batch(row, style, &mut self.random, size);
+                self.run(&cases, &targets);
+            }
+            self.tally.rows += usize::from(self.tally.cases > before);
+            if self.tally.cases == before && !undefined::is_skipped(row.op) {
+                let told = (0, "no case of it has an encoding".into());
+                self.tally.differences.insert(format!("{row:?}"), told);
+            }
+        }
+    }
+
+    /// Compares `count` sequences of instructions of all rows that fit.
+    pub(crate) fn compare_sequences(&mut self, count: usize) {
+        let mut rows = self.rows(Style::Sequence);
+        rows.retain(|row| generate::fits_sequences(row));
+        let mut left = count;
         while left > 0 {
             let size = left.min(BATCH);
             left -= size;
-            let (cases, targets) = batch(row, &mut random, size);
-            run(&cases, &targets, &mut oracle, &mut software, &mut tally);
-        }
-        tally.rows += usize::from(tally.cases > before);
-        if tally.cases == before && !undefined::is_skipped(row.op) {
-            let told = (0, "no case of it has an encoding".into());
-            tally.differences.insert(format!("{row:?}"), told);
+            let cases = (0..size).map(|n| generate::sequence(&rows, &mut self.random, n));
+            let cases: Vec<Case> = cases.collect();
+            self.run(&cases, &vec![0; size]);
         }
     }
-    tally
-}
 
-/// Runs `count` sequences of instructions of all rows that fit.
-pub(crate) fn compare_sequences(seed: u64, count: usize, x87: bool) -> Tally {
-    let mut random = Random::new(!seed);
-    let (mut oracle, mut software) = (Oracle::start(), Software::new());
-    let mut tally = Tally::default();
-    let rows: Vec<&Row> = ROWS
-        .iter()
-        .filter(|row| runs_on_the_host(row) && generate::fits_sequences(row))
-        .filter(|row| x87 || !is_x87(row.op))
-        .collect();
-    tally.rows = rows.len();
-    let mut left = count;
-    while left > 0 {
-        let size = left.min(BATCH);
-        left -= size;
-        let cases: Vec<Case> = (0..size)
-            .map(|n| generate::sequence(&rows, &mut random, n))
-            .collect();
-        run(
-            &cases,
-            &vec![0; size],
-            &mut oracle,
-            &mut software,
-            &mut tally,
-        );
-    }
-    tally
-}
-
-fn batch(row: &Row, random: &mut Random, size: usize) -> (Vec<Case>, Vec<u64>) {
-    let (mut cases, mut targets) = (vec![], vec![]);
-    for _ in 0..size {
-        if let Some((case, target)) = generate::case(row, random, cases.len()) {
-            cases.push(case);
-            targets.push(target);
-        }
-    }
-    (cases, targets)
-}
-
-fn run(
-    cases: &[Case],
-    targets: &[u64],
-    oracle: &mut Oracle,
-    software: &mut Software,
-    tally: &mut Tally,
-) {
-    let (theirs, ours) = (oracle.run(cases), software.run(cases));
-    for (n, case) in cases.iter().enumerate() {
-        tally.cases += 1;
-        let Some(difference) = compare::difference(case, targets[n], &theirs[n], &ours[n]) else {
-            continue;
+    /// The rows that the host's user mode can execute.
+    fn rows(&self, style: Style) -> Vec<&'static Row> {
+        let mode = if style == Style::Legacy {
+            allow::LEGACY | allow::W0
+        } else {
+            allow::LONG
         };
+        let runs = |row: &&Row| {
+            row.allow & mode == mode
+                && row.flags & flag::MODRM == 0
+                && !jit::is_system(row.op)
+                && host_has(row.op)
+                && (self.x87 || !is_x87(row.op))
+        };
+        ROWS.iter().filter(runs).collect()
+    }
+
+    fn run(&mut self, cases: &[Case], targets: &[u64]) {
+        let (theirs, ours) = (self.oracle.run(cases), self.software.run(cases));
+        for (n, case) in cases.iter().enumerate() {
+            self.tally.cases += 1;
+            if let Some(text) = compare::difference(case, targets[n], &theirs[n], &ours[n]) {
+                self.tally.note(case, &text);
+            }
+        }
+    }
+}
+
+fn batch(row: &Row, style: Style, random: &mut Random, size: usize) -> (Vec<Case>, Vec<u64>) {
+    let mut all = vec![];
+    for _ in 0..size {
+        all.extend(generate::case(row, style, random, all.len()));
+    }
+    all.into_iter().unzip()
+}
+
+impl Tally {
+    fn note(&mut self, case: &Case, difference: &str) {
+        let mode = if case.long() { "" } else { " in 32-bit code" };
         let kind = match case.insns.as_slice() {
-            [insn] => format!("{:?}", insn.op()),
+            [insn] => format!("{:?}{mode}", insn.op()),
             _ => "a sequence".into(),
         };
-        let entry = tally.differences.entry(kind);
         let told = || {
             (
                 0,
                 format!("{:?}: {difference}\n    {}", case.insns, start(case)),
             )
         };
-        let (count, _) = entry.or_insert_with(told);
+        let (count, _) = self.differences.entry(kind).or_insert_with(told);
         *count += 1;
     }
 }

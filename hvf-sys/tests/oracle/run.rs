@@ -1,9 +1,12 @@
 //! The run: the child's side, or the comparison on as many threads as the host has processors.
 
-use crate::rows::Tally;
-use crate::{child, host, rows, sanity, undefined};
+use crate::generate::Style;
+use crate::rows::{Bench, Tally};
+use crate::{child, host, sanity, undefined};
 use std::process::ExitCode;
 
+/// 32-bit code gets one of so many cases.
+const LEGACY: usize = 3;
 /// Sequences for each case of a row.
 const SEQUENCES: usize = 100;
 /// Cases of each row, where nothing else is said: a million in all.
@@ -23,17 +26,17 @@ pub(crate) fn run() -> ExitCode {
         let share = each.div_ceil(threads) as usize;
         let run = |n| {
             scope.spawn(move || {
-                let seed = seed.wrapping_mul(1000) + n;
-                [
-                    rows::compare_all(seed, share, x87),
-                    rows::compare_sequences(seed, share * SEQUENCES, x87),
-                ]
+                let mut bench = Bench::new(seed.wrapping_mul(1000) + n, x87);
+                bench.compare_rows(Style::Long, share);
+                bench.compare_rows(Style::Legacy, share / LEGACY);
+                bench.compare_sequences(share * SEQUENCES);
+                bench.tally
             })
         };
         let running: Vec<_> = (0..threads).map(run).collect();
         running
             .into_iter()
-            .flat_map(|thread| thread.join().expect("no thread panics"))
+            .map(|thread| thread.join().expect("no thread panics"))
             .collect()
     });
     let cases: u64 = tallies.iter().map(|tally| tally.cases).sum();

@@ -3,7 +3,9 @@
 //! Behind the instructions and where taken branches go stands HLT, which is #GP in user mode; every exception is delivered
 //! through an IDT whose handlers halt, on a stack of their own, so that the interrupted state can be read from there.
 
-use crate::place::{BATCH, CODE, PAGE, SLOT, TAKEN, WINDOW, WINDOW_LEN, slot};
+use crate::place::{
+    BATCH, CODE, CODE_32, CODE_64, DATA, PAGE, SLOT, TAKEN, WINDOW, WINDOW_LEN, slot,
+};
 use crate::wire::{Case, Fault, Outcome};
 use hvf_sys::ram::Ram;
 use std::sync::Arc;
@@ -68,7 +70,7 @@ impl Software {
         for (n, case) in cases.iter().enumerate() {
             let mut at = n * SLOT as usize;
             for insn in &case.insns {
-                let encoded = hvf_sys::jit::encode(insn).expect("only what has an encoding is run");
+                let encoded = Case::encode(insn).expect("only what has an encoding is run");
                 let bytes = encoded.as_bytes();
                 code[at..at + bytes.len()].copy_from_slice(bytes);
                 at += bytes.len();
@@ -91,6 +93,12 @@ impl Software {
         // A user's program always has interrupts on.
         self.regs.rflags = case.state.rflags | rflags::IF;
         self.regs.rip = slot(n);
+        let (selector, rights) = if case.long() {
+            (CODE_64, 0xa0fb)
+        } else {
+            (CODE_32, 0xc0fb)
+        };
+        self.regs.cs = flat(selector, rights);
         let core = self.cpu.core_mut();
         core.set_regs(&self.regs);
         core.state.xmm = case.state.xmm;
@@ -132,14 +140,17 @@ impl Software {
     }
 }
 
-fn enter_user_mode(regs: &mut Regs) {
-    let flat = |selector, rights| Segment {
+fn flat(selector: u16, rights: u16) -> Segment {
+    Segment {
         selector,
         base: 0,
         limit: u32::MAX,
         rights,
-    };
-    regs.cs = flat(0x33, 0xa0fb);
+    }
+}
+
+fn enter_user_mode(regs: &mut Regs) {
+    regs.cs = flat(CODE_64, 0xa0fb);
     for data in [
         &mut regs.ss,
         &mut regs.ds,
@@ -147,7 +158,7 @@ fn enter_user_mode(regs: &mut Regs) {
         &mut regs.fs,
         &mut regs.gs,
     ] {
-        *data = flat(0x2b, 0xc0f3);
+        *data = flat(DATA, 0xc0f3);
     }
     regs.tr = Segment {
         selector: 0x40,

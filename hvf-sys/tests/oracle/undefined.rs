@@ -18,6 +18,9 @@ const FLAGS: &[(&[Op], u64)] = &[
         SF | ZF | AF | PF,
     ),
     (&[Op::Div, Op::Idiv], ALL),
+    (&[Op::Aaa, Op::Aas], OF | SF | ZF | PF),
+    (&[Op::Daa, Op::Das], OF),
+    (&[Op::Aam, Op::Aad], OF | AF | CF),
     (&[Op::Bsf, Op::Bsr], CF | OF | SF | AF | PF),
     (&[Op::Bt, Op::Bts, Op::Btr, Op::Btc], OF | SF | AF | PF),
     (&[Op::Shl, Op::Shr, Op::Sar, Op::Shld, Op::Shrd], AF),
@@ -109,7 +112,9 @@ pub(crate) fn bytes(op: Op, width: u8, faulted: bool) -> &'static [(usize, usize
 pub(crate) fn address(op: Op) -> u64 {
     use Op::*;
     match op {
-        Fxsave | Fxrstor | Fnsave | Frstor | Fnstenv | Fldenv => 0xfff,
+        Fxsave | Fxrstor | Fnsave | Frstor | Fnstenv | Fldenv | Maskmovq | Maskmovdqu => 0xfff,
+        // Either of its two operands may be found to fault first.
+        Cmps => u64::MAX,
         _ => 0,
     }
 }

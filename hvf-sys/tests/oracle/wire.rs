@@ -2,6 +2,7 @@
 
 use crate::place::WINDOW_LEN;
 use hvf_sys::cpu::{Fpu, Insn, State};
+use hvf_sys::jit::{self, Encoded};
 use std::io::{Read, Result, Write};
 
 /// Instructions with the state in which they start.
@@ -10,6 +11,22 @@ pub(crate) struct Case {
     pub(crate) insns: Vec<Insn>,
     pub(crate) state: State,
     pub(crate) memory: [u8; WINDOW_LEN],
+}
+
+impl Case {
+    /// Whether it is 64-bit code; 32-bit code otherwise.
+    pub(crate) fn long(&self) -> bool {
+        self.insns.iter().all(Insn::long)
+    }
+
+    /// The bytes of one of its instructions.
+    pub(crate) fn encode(insn: &Insn) -> Option<Encoded> {
+        if insn.long() {
+            jit::encode(insn)
+        } else {
+            jit::encode_32(insn)
+        }
+    }
 }
 
 /// The exception that an instruction met.

@@ -63,12 +63,16 @@ pub(crate) fn difference(
 
 /// A fault as vector, error code and, of a page fault, address. Elsewhere the host has mappings of its own.
 fn visible(op: Op, fault: Fault) -> (u64, u64, u64) {
-    let ignored = undefined::address(op);
+    let address = if undefined::address(op) {
+        0
+    } else {
+        fault.address
+    };
     match fault.vector {
         14 if !(CONTEXT..PAGE + 0x1_0000).contains(&fault.address) => {
-            (14, fault.error & !1, fault.address & !ignored)
+            (14, fault.error & !1, address)
         }
-        14 => (14, fault.error, fault.address & !ignored),
+        14 => (14, fault.error, address),
         vector => (vector, fault.error, 0),
     }
 }

@@ -2,8 +2,7 @@
 //! registers, flags, memory and faults demanded of both.
 //!
 //! The program runs itself as a child (`host`) that executes the instructions, so that no case can harm the test. It needs
-//! an x86-64 Linux host; elsewhere it says so and passes. `--seed N` and `--each N` repeat or lengthen a run;
-//! `--x87` adds the x87 unit.
+//! an x86-64 Linux host; elsewhere it says so and passes. `--seed N` and `--each N` repeat or lengthen a run.
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod child;
@@ -39,5 +38,5 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 fn main() {
-    println!("oracle: skipped, the host is not x86-64 Linux");
+    println!("skipped: the oracle: the host is not x86-64 Linux");
 }

@@ -23,11 +23,6 @@ pub(crate) struct Tally {
     pub(crate) differences: BTreeMap<String, (u64, String)>,
 }
 
-/// Operations of the x87 unit.
-fn is_x87(op: Op) -> bool {
-    (Op::Fadd..=Op::Fwait).contains(&op)
-}
-
 /// Instructions that not every x86-64 host has.
 fn host_has(op: Op) -> bool {
     match op {
@@ -47,24 +42,22 @@ pub(crate) struct Bench {
     random: Random,
     oracle: Oracle,
     software: Software,
-    x87: bool,
     pub(crate) tally: Tally,
 }
 
 impl Bench {
-    pub(crate) fn new(seed: u64, x87: bool) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             random: Random::new(seed),
             oracle: Oracle::start(),
             software: Software::new(),
-            x87,
             tally: Tally::default(),
         }
     }
 
     /// Compares `each` cases of every row, in the style's mode.
     pub(crate) fn compare_rows(&mut self, style: Style, each: usize) {
-        for row in self.rows(style) {
+        for row in rows(style) {
             let before = self.tally.cases;
             let mut left = each;
             while left > 0 {
@@ -83,7 +76,7 @@ impl Bench {
 
     /// Compares `count` sequences of instructions of all rows that fit.
     pub(crate) fn compare_sequences(&mut self, count: usize) {
-        let mut rows = self.rows(Style::Sequence);
+        let mut rows = rows(Style::Sequence);
         rows.retain(|row| generate::fits_sequences(row));
         let mut left = count;
         while left > 0 {
@@ -95,23 +88,6 @@ impl Bench {
         }
     }
 
-    /// The rows that the host's user mode can execute.
-    fn rows(&self, style: Style) -> Vec<&'static Row> {
-        let mode = if style == Style::Legacy {
-            allow::LEGACY | allow::W0
-        } else {
-            allow::LONG
-        };
-        let runs = |row: &&Row| {
-            row.allow & mode == mode
-                && row.flags & flag::MODRM == 0
-                && !jit::is_system(row.op)
-                && host_has(row.op)
-                && (self.x87 || !is_x87(row.op))
-        };
-        ROWS.iter().filter(runs).collect()
-    }
-
     fn run(&mut self, cases: &[Case], targets: &[u64]) {
         let (theirs, ours) = (self.oracle.run(cases), self.software.run(cases));
         for (n, case) in cases.iter().enumerate() {
@@ -121,6 +97,22 @@ impl Bench {
             }
         }
     }
+}
+
+/// The rows that the host's user mode can execute.
+fn rows(style: Style) -> Vec<&'static Row> {
+    let mode = if style == Style::Legacy {
+        allow::LEGACY | allow::W0
+    } else {
+        allow::LONG
+    };
+    let runs = |row: &&Row| {
+        row.allow & mode == mode
+            && row.flags & flag::MODRM == 0
+            && !jit::is_system(row.op)
+            && host_has(row.op)
+    };
+    ROWS.iter().filter(runs).collect()
 }
 
 fn batch(row: &Row, style: Style, random: &mut Random, size: usize) -> (Vec<Case>, Vec<u64>) {

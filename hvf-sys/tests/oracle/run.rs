@@ -19,14 +19,13 @@ pub(crate) fn run() -> ExitCode {
     }
     sanity::the_oracle_executes_and_reports();
     let (seed, each) = (number("--seed", 1), number("--each", EACH));
-    let x87 = std::env::args().any(|argument| argument == "--x87");
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let start = std::time::Instant::now();
     let tallies: Vec<Tally> = std::thread::scope(|scope| {
         let share = each.div_ceil(threads) as usize;
         let run = |n| {
             scope.spawn(move || {
-                let mut bench = Bench::new(seed.wrapping_mul(1000) + n, x87);
+                let mut bench = Bench::new(seed.wrapping_mul(1000) + n);
                 bench.compare_rows(Style::Long, share);
                 bench.compare_rows(Style::Legacy, share / LEGACY);
                 bench.compare_sequences(share * SEQUENCES);

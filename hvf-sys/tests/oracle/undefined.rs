@@ -107,16 +107,14 @@ pub(crate) fn bytes(op: Op, width: u8, faulted: bool) -> &'static [(usize, usize
     }
 }
 
-/// Which bits of a page fault's address are not compared: of areas that are accessed in pieces, processors touch the
-/// pieces in orders of their own, so that only the page is the same.
-pub(crate) fn address(op: Op) -> u64 {
+/// Whether a page fault's address is not compared: of areas that are accessed in pieces, and of two operands, processors
+/// touch what they like first.
+pub(crate) fn address(op: Op) -> bool {
     use Op::*;
-    match op {
-        Fxsave | Fxrstor | Fnsave | Frstor | Fnstenv | Fldenv | Maskmovq | Maskmovdqu => 0xfff,
-        // Either of its two operands may be found to fault first.
-        Cmps => u64::MAX,
-        _ => 0,
-    }
+    matches!(
+        op,
+        Fxsave | Fxrstor | Fnsave | Frstor | Fnstenv | Fldenv | Maskmovq | Maskmovdqu | Cmps
+    )
 }
 
 /// Whether TOP and tags are not compared after a fault: hosts may turn the x87 registers into MMX's before the memory operand

@@ -5,8 +5,8 @@
 //! them. There is no system management mode, so that events before ACPI is on interrupt nobody; a press of the power
 //! button then means what it means on a PC without an operating system: power off.
 //!
-//! Not modelled: wake events, the fixed sleep button and the fixed RTC event (FADT says so with SLP_BUTTON and
-//! FIX_RTC; RTC_EN is kept), the global lock's release (GBL_EN is kept, GBL_STS is never set), bus master status.
+//! Not modelled: wake events, the fixed sleep button and the fixed RTC event (FADT says so with SLP_BUTTON and FIX_RTC),
+//! the global lock's release (GBL_EN is kept, GBL_STS is never set), bus master status.
 
 use std::sync::Arc;
 
@@ -23,7 +23,8 @@ bitflags! {
         const TIMER = 1 << 0;
         const GLOBAL = 1 << 5;
         const POWER_BUTTON = 1 << 8;
-        /// Never set in status. Linux enables it without asking whether there is one, and complains where it cannot.
+        /// Kept in the enable register and never set in the status: Linux 6.1's driver of the RTC enables the event
+        /// whatever FIX_RTC says, and complains where the bit does not stick.
         const RTC = 1 << 10;
     }
 

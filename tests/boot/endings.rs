@@ -1,0 +1,118 @@
+//! How runs end: the command's own code, a signal, the guest's death, time, and ourselves.
+
+use crate::launcher::{Program, Running};
+use std::io::{BufRead, BufReader};
+
+#[test]
+fn the_commands_code_and_its_two_streams_come_out_apart_and_byte_exact() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let finished = xlaunch.shell("echo out; echo err >&2; exit 42");
+    assert_eq!(finished.code(), 42, "{finished}");
+    assert_eq!(finished.stdout, b"out\n");
+    assert_eq!(finished.stderr, b"err\n");
+}
+
+#[test]
+fn a_command_that_is_not_there_is_127_and_one_that_is_no_program_126() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    for (command, code) in [("no-such-command", 127), ("/etc/passwd", 126)] {
+        let finished = xlaunch.run(&["--", command]);
+        assert_eq!(finished.code(), code, "{finished}");
+        assert_eq!(finished.stdout, b"");
+        let complaint = finished.complaint();
+        assert!(complaint.contains(command), "{complaint}");
+        assert_eq!(complaint.lines().count(), 1, "{complaint}");
+    }
+}
+
+#[test]
+fn a_command_that_a_signal_ends_is_128_and_the_signal() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let finished = xlaunch.shell("kill -KILL $$");
+    assert_eq!(finished.code(), 128 + 9, "{finished}");
+}
+
+#[test]
+fn a_command_that_runs_too_long_is_124() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let finished = xlaunch.run(&["--timeout", "3s", "--", "sleep", "1000"]);
+    assert_eq!(finished.code(), 124, "{finished}");
+    let complaint = finished.complaint();
+    assert!(complaint.contains("--timeout 3s"), "{complaint}");
+}
+
+#[test]
+fn a_kernel_panic_is_123_and_says_why() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let finished = xlaunch.shell("echo c > /proc/sysrq-trigger; sleep 1000");
+    assert_eq!(finished.code(), 123, "{finished}");
+    let complaint = finished.complaint();
+    assert!(complaint.contains("sysrq triggered crash"), "{complaint}");
+}
+
+/// `reboot=triple` makes the kernel load an empty IDT and fault.
+#[test]
+fn a_triple_fault_is_123_and_says_so() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let arguments = ["--append=reboot=triple", "--", "reboot", "-f"];
+    let finished = xlaunch.run(&arguments);
+    assert_eq!(finished.code(), 123, "{finished}");
+    let complaint = finished.complaint();
+    assert!(complaint.contains("triple fault"), "{complaint}");
+}
+
+#[test]
+fn our_own_signals_end_the_sandbox_with_128_and_the_signal() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    for (name, number) in [("INT", 2), ("TERM", 15), ("HUP", 1)] {
+        let mut running = xlaunch.start(&["--", "sh", "-c", "echo ready; exec sleep 1000"]);
+        await_line(&mut running, "ready");
+        running.signal(name);
+        let finished = running.finish();
+        assert_eq!(finished.code(), 128 + number, "SIG{name}: {finished}");
+    }
+}
+
+#[test]
+fn a_signal_while_the_kernel_boots_ends_the_sandbox_too() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let mut running = xlaunch.start(&["--verbose", "--", "true"]);
+    let stderr = running.child().stderr.take().unwrap();
+    let mut lines = BufReader::new(stderr).lines();
+    let seen = lines.any(|line| line.unwrap().contains("Linux version"));
+    assert!(seen, "the kernel's console does not show with --verbose");
+    running.signal("TERM");
+    drop(lines);
+    let finished = running.finish();
+    assert_eq!(finished.code(), 128 + 15, "{finished}");
+}
+
+/// Waits until the command has written this line.
+fn await_line(running: &mut Running, expected: &str) {
+    let mut stdout = running.child().stdout.take().unwrap();
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while line != expected.as_bytes() {
+        assert!(!line.contains(&b'\n'), "it wrote something else first");
+        let count = std::io::Read::read(&mut stdout, &mut byte).unwrap();
+        assert_eq!(count, 1, "it ended before it wrote {expected:?}");
+        line.push(byte[0]);
+    }
+    running.child().stdout = Some(stdout);
+}

@@ -1,0 +1,16 @@
+//! The release program from outside, with real guests in it: what it promises to whoever types a command.
+//!
+//! `scripts/test` builds the program and names it in XLAUNCH_BIN. Every run here is a whole boot, so a test asks for all
+//! that one boot can show. Tests whose name contains `long` take minutes and run by `scripts/test --long`.
+
+#![cfg(target_os = "linux")]
+#![forbid(unsafe_code)]
+
+mod cpus;
+mod debian;
+mod disk;
+mod endings;
+mod kernel;
+mod launcher;
+mod streams;
+mod terminal;

@@ -1,0 +1,114 @@
+//! The command's streams, where they are not a terminal.
+
+use crate::launcher::Program;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::Stdio;
+
+/// Bytes of every value in no simple order: what a line discipline or a lost byte would spoil.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+#[test]
+fn input_goes_through_the_guest_unchanged_and_its_end_arrives() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let sent = noise(1 << 20);
+    let finished = xlaunch.start(&["--", "cat"]).finish_with(sent.clone());
+    assert_eq!(finished.code(), 0, "{}", finished.complaint());
+    assert_eq!(finished.stdout.len(), sent.len());
+    assert!(finished.stdout == sent, "the bytes came back changed");
+    assert_eq!(finished.stderr, b"");
+}
+
+#[test]
+fn no_input_is_an_end_of_input() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let mut command = xlaunch.command(&["--", "wc", "-c"]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "0");
+}
+
+/// As in `xlaunch run -- yes | head -1`: who stops reading is not waited for, and `yes` dies of the broken pipe.
+#[test]
+fn an_output_that_is_closed_ends_the_command() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let mut running = xlaunch.start(&["--", "yes"]);
+    let stdout = running.child().stdout.take().unwrap();
+    let mut reader = BufReader::new(stdout);
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    assert_eq!(line, "y\n");
+    drop(reader);
+    let finished = running.finish();
+    assert_eq!(finished.code(), 128 + 13, "{finished}");
+}
+
+/// An input that stays open, as that of a service manager does, holds nothing up.
+#[test]
+fn a_command_that_reads_nothing_ends_while_its_input_is_open() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let mut running = xlaunch.start(&["--", "echo", "done"]);
+    let mut input = running.child().stdin.take().unwrap();
+    let finished = running.finish();
+    assert_eq!(finished.code(), 0, "{finished}");
+    assert_eq!(finished.stdout, b"done\n");
+    // It is gone, so nobody reads any more.
+    assert!(input.write_all(&[0; 1 << 20]).is_err());
+}
+
+/// Answers come while questions are still being asked: nothing waits for a full buffer or the end of input.
+#[test]
+fn input_and_output_alternate() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let script = "while read -r n; do echo $((n * n)); done";
+    let mut running = xlaunch.start(&["--", "sh", "-c", script]);
+    let mut input = running.child().stdin.take().unwrap();
+    let mut output = BufReader::new(running.child().stdout.take().unwrap());
+    for n in [3, 12, 1000] {
+        writeln!(input, "{n}").unwrap();
+        let mut answer = String::new();
+        output.read_line(&mut answer).unwrap();
+        assert_eq!(answer, format!("{}\n", n * n));
+    }
+    drop(input);
+    let mut rest = Vec::new();
+    output.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"");
+    assert_eq!(running.finish().code(), 0);
+}
+
+#[test]
+fn variables_and_the_directory_reach_the_command() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let script = "pwd; echo \"$COLOUR\"; id -u; test -z \"$CARGO_MANIFEST_DIR\"";
+    let finished = xlaunch.run(&[
+        "-w/tmp",
+        "--env=COLOUR=blue green",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert_eq!(finished.code(), 0, "{finished}");
+    assert_eq!(finished.text(), "/tmp\nblue green\n0\n");
+}

@@ -490,17 +490,20 @@ fn fpu(random: &mut Random) -> Fpu {
         0x3f
     };
     let precision_and_rounding = random.pick(&[0x300, 0x300, any as u16 & 0xf00]);
+    let top = (any >> 48) as u8 & 7;
     let condition = (any >> 16) as u16 & 0x4700;
     Fpu {
         registers: std::array::from_fn(|_| random.extended()),
         control: 0x40 | masks | precision_and_rounding,
         status: condition | (any >> 32) as u16 & masks,
-        top: (any >> 48) as u8 & 7,
-        valid: if random.one_in(4) {
-            (any >> 56) as u8
-        } else {
-            0xff
-        },
+        top,
+        // Full, with room for one, or anything.
+        valid: random.pick(&[
+            0xff,
+            0xff,
+            !(1 << (top.wrapping_sub(1) & 7)),
+            (any >> 56) as u8,
+        ]),
         ..Fpu::default()
     }
 }

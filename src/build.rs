@@ -8,37 +8,37 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The bundle's files and the names of the constants that hold them.
-const FILES: [&str; 3] = ["bzImage", "initrd.cpio", "record"];
-
 fn main() {
-    let dir = guest_dir();
     println!("cargo::rerun-if-changed=src/build.rs");
     println!("cargo::rerun-if-env-changed=XLAUNCH_GUEST_DIR");
-    // The directory is watched, and made for that: a watched path that is missing would mean a new build every time.
-    let made = fs::create_dir_all(&dir);
-    made.unwrap_or_else(|error| panic!("cannot make {}: {error}", dir.display()));
-    println!("cargo::rerun-if-changed={}", dir.display());
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let code = if FILES.iter().all(|file| dir.join(file).is_file()) {
-        bundle(&dir)
-    } else {
-        "pub(super) const BUNDLE: Option<Bundle> = None;\n".to_owned()
+    let code = match guest_dir() {
+        Some(dir) => bundle(&dir),
+        None => "pub(super) const BUNDLE: Option<Bundle> = None;\n".to_owned(),
     };
     fs::write(out.join("bundle.rs"), code).expect("OUT_DIR can be written");
 }
 
-fn guest_dir() -> PathBuf {
+/// Where the guest lies, if it is built. Its record has the hashes of the rest, so only the record is watched.
+fn guest_dir() -> Option<PathBuf> {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
-    match env::var_os("XLAUNCH_GUEST_DIR") {
-        // A relative path is relative to the project, wherever cargo was started.
-        Some(dir) if !dir.is_empty() => root.join(dir),
-        _ => root.join("target/guest"),
+    let given = env::var_os("XLAUNCH_GUEST_DIR").filter(|dir| !dir.is_empty());
+    // A relative path is relative to the project, wherever cargo was started.
+    let dir = root.join(given.as_deref().unwrap_or("target/guest".as_ref()));
+    let record = dir.join("record");
+    if given.is_none() && !record.exists() {
+        // A watched file that is missing would mean a new build every time; an empty record says "not built".
+        let made = fs::create_dir_all(&dir).and_then(|()| fs::write(&record, ""));
+        made.unwrap_or_else(|error| panic!("cannot write {}: {error}", record.display()));
     }
+    println!("cargo::rerun-if-changed={}", record.display());
+    let text = fs::read_to_string(&record);
+    let text = text.unwrap_or_else(|error| panic!("cannot read {}: {error}", record.display()));
+    (!text.is_empty()).then_some(dir)
 }
 
 fn bundle(dir: &Path) -> String {
-    let [kernel, initrd, record] = FILES.map(|file| dir.join(file));
+    let [kernel, initrd, record] = ["bzImage", "initrd.cpio", "record"].map(|file| dir.join(file));
     format!(
         "pub(super) const BUNDLE: Option<Bundle> = Some(Bundle {{\n    \
          kernel: include_bytes!({kernel:?}),\n    \

@@ -55,7 +55,7 @@ impl Wire {
     fn from_number(number: usize) -> Self {
         match number {
             ..FIRST_PIRQ => Self::Isa(number as u8),
-            ..FIRST_PIN => Self::Pirq(number - FIRST_PIRQ),
+            FIRST_PIRQ..FIRST_PIN => Self::Pirq(number - FIRST_PIRQ),
             _ => Self::Pin(number - FIRST_PIN),
         }
     }

@@ -1,5 +1,8 @@
 //! The whole CPU on small programs in memory, without a machine.
 
+mod floating_point;
+mod save_area;
+
 use std::sync::Arc;
 
 use hvf_sys::cpu::State;

@@ -1,7 +1,9 @@
 //! How runs end: the command's own code, a signal, the guest's death, time, and ourselves.
 
 use crate::launcher::{Program, Running};
+use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
 #[test]
 fn the_commands_code_and_its_two_streams_come_out_apart_and_byte_exact() {
@@ -12,6 +14,24 @@ fn the_commands_code_and_its_two_streams_come_out_apart_and_byte_exact() {
     assert_eq!(finished.code(), 42, "{finished}");
     assert_eq!(finished.stdout, b"out\n");
     assert_eq!(finished.stderr, b"err\n");
+}
+
+/// What /dev/full is to a file, a terminal on a full line is to a terminal: neither takes a byte.
+#[test]
+fn an_output_that_cannot_be_written_is_125_and_says_so() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut command = xlaunch.command(&["--", "echo", "x"]);
+    let output = command.stdin(Stdio::null()).stdout(full).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{stderr}");
+    assert!(
+        stderr.starts_with("xlaunch: cannot write to standard output: "),
+        "{stderr}"
+    );
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
 }
 
 #[test]

@@ -3,12 +3,12 @@
 use hvf_sys::cpu::{Insn, Op};
 
 use super::super::super::core::{Done, Exec};
+use super::super::super::flags;
 use super::super::super::float::sse::packed::{lane, lanes, with_lane};
 use super::super::super::float::sse::{self, F32, F64, Format, Predicate};
 use super::super::super::float::{Env, Flags, Relation};
 use super::super::Handler;
 use super::{Operation, binary, operations};
-use crate::x86::control::rflags::ARITHMETIC;
 
 /// CMPPS and its kin as an operation of two lanes.
 fn compared<F: Format>(immediate: u8) -> impl Fn(u64, u64, &Env) -> (u64, Flags) {
@@ -65,7 +65,7 @@ fn relate<O: Operation<Source = u128, Result = u64>, const BYTES: u8>(
 ) -> Done {
     x.check_sse()?;
     let b = x.floating_source::<BYTES>(insn)?;
-    let flags = x.compute::<O>(x.xmm(insn.a().low_bits()), b, 0)?;
-    x.flags.assign(ARITHMETIC, flags);
+    let bits = x.compute::<O>(x.xmm(insn.a().low_bits()), b, 0)?;
+    x.flags = flags::Flags::from_bits(bits);
     Ok(())
 }

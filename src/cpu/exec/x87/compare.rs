@@ -3,11 +3,11 @@
 use hvf_sys::cpu::{Insn, Op};
 
 use super::super::super::core::{Done, Exec, Trap};
+use super::super::super::flags;
 use super::super::super::float::x87::{self, F80, M32, M64, Operand};
 use super::super::super::float::{Flags, Relation};
 use super::super::Handler;
 use super::{C1, SF, StackFault};
-use crate::x86::control::rflags::ARITHMETIC;
 
 /// A relation and what finding it raised.
 type Related = (Relation, Flags);
@@ -105,14 +105,14 @@ impl Exec<'_> {
         self.begin_x87()?;
         let other = insn.b().number();
         if self.is_empty(0) || self.is_empty(other) {
-            self.flags.assign(ARITHMETIC, Relation::Unordered.rflags());
+            self.flags = flags::Flags::from_bits(Relation::Unordered.rflags());
             if self.stack_fault(insn, StackFault::Underflow, C1) {
                 self.pop_times(pops);
             }
             return Ok(());
         }
         let (relation, flags) = compare(self.st(0), self.st(other));
-        self.flags.assign(ARITHMETIC, relation.rflags());
+        self.flags = flags::Flags::from_bits(relation.rflags());
         if self.x87_env().commits(flags) {
             self.pop_times(pops);
         }

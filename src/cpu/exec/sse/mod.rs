@@ -21,6 +21,7 @@ const FLAGS: u32 = 0x3f;
 /// How far left of the flags their masks stand.
 const MASKS_SHIFT: u32 = 7;
 /// MXCSR's masks.
+#[cfg(target_arch = "x86_64")]
 const MASKS: u32 = FLAGS << MASKS_SHIFT;
 
 /// An operation under MXCSR: `a` is the destination's old value, `b` the source.

@@ -30,6 +30,8 @@ pub struct Translation {
     pub writable: bool,
     /// It outlives a write to CR3.
     pub global: bool,
+    /// The size of the page.
+    pub size: u64,
 }
 
 /// The rules under which page tables are read.
@@ -68,6 +70,7 @@ impl Exec<'_> {
                 gpa,
                 writable: true,
                 global: false,
+                size: PAGE,
             });
         }
         let format = self.format();
@@ -90,6 +93,7 @@ impl Exec<'_> {
                 gpa: leaf.address(va, &format),
                 writable: dirty && self.allowed(space, &leaf, Want::Write),
                 global: leaf.entry & page::G != 0 && self.cr4(cr4::PGE),
+                size: leaf.size,
             });
         }
     }
@@ -102,6 +106,7 @@ impl Exec<'_> {
                 read: true,
                 write: found.writable,
                 global: found.global,
+                size: found.size,
             };
             self.tlb.fill(space, va, found.gpa, grant);
         }

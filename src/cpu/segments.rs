@@ -216,20 +216,19 @@ impl Exec<'_> {
         self.update_mode();
     }
 
-    /// Makes data segments that the new, less privileged level may not use null (SDM volume 2, RET).
+    /// Makes data segments that the new, less privileged level may not use null (SDM volume 2, RET). Those that are null
+    /// already stay as they are: in long mode FS and GS have a base nevertheless, which is a thread's own.
     pub fn drop_privileged_segments(&mut self) {
         for number in [State::ES, State::DS, State::FS, State::GS] {
             let found = *self.segment(number);
             let conforming = found.rights & (segment::CODE | segment::CONFORMING)
                 == segment::CODE | segment::CONFORMING;
             let dpl = ((found.rights & segment::DPL) >> segment::DPL_SHIFT) as u8;
-            if !conforming && dpl < self.cpl {
-                // The base stays: that of a null FS or GS is the MSR, which 64-bit programs use.
+            if found.rights & segment::P != 0 && !conforming && dpl < self.cpl {
+                // The base stays, as it is an MSR of its own in 64-bit mode.
                 self.state.segments[number] = Segment {
-                    selector: 0,
-                    rights: 0,
-                    limit: 0,
-                    ..found
+                    base: found.base,
+                    ..Segment::default()
                 };
             }
         }

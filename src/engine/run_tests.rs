@@ -545,7 +545,10 @@ fn two_cpus_play_tennis() {
     while !bench.boxes[0].identity().accepting {
         thread::yield_now();
     }
-    bench.post_to(Destination::Physical(1), Delivery::StartUp, 0);
+    // Nobody hears a start-up before the other thread has switched its LAPIC on.
+    while !bench.post_to(Destination::Physical(1), Delivery::StartUp, 0) {
+        thread::yield_now();
+    }
     assert!(log0.wait(&Event::Interrupt(0x40), 3));
     assert!(log1.wait(&Event::Interrupt(0x41), 2));
     bench.stop();

@@ -29,6 +29,9 @@ pub struct Grant {
     pub write: bool,
     /// The entry outlives a write to CR3.
     pub global: bool,
+    /// The guest's page is larger than ours, and how large: a power of two. INVLPG for any address in it ends all the
+    /// entries that were made from it (SDM volume 3, 4.10.4.1).
+    pub size: u64,
 }
 
 const SPACES: usize = 4;
@@ -36,6 +39,12 @@ const ENTRIES: usize = 1024;
 /// A tag that no page has: pages are aligned.
 const INVALID: u64 = 1;
 const GLOBAL: u64 = 1;
+/// Made from a page of 2 or 4 MiB, of 1 GiB.
+const LARGE: u64 = 2;
+const HUGE: u64 = 4;
+const MARKS: u64 = PAGE - 1;
+const LARGE_SHIFT: u32 = 22;
+const HUGE_SHIFT: u32 = 30;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -44,7 +53,7 @@ struct Entry {
     write: u64,
     /// Host address minus linear address, modulo 2^64.
     host: u64,
-    /// The guest physical page, with `GLOBAL`.
+    /// The guest physical page, with `GLOBAL`, `LARGE` and `HUGE`.
     page: u64,
 }
 
@@ -60,6 +69,27 @@ const EMPTY: Entry = Entry {
 pub struct Tlb {
     entries: Box<[Entry; SPACES * ENTRIES]>,
     ram: Arc<Ram>,
+    large: Regions,
+    huge: Regions,
+}
+
+/// Which parts of the address space may have entries made from large pages: a part that is not in here has none.
+struct Regions([u64; 16]);
+
+impl Regions {
+    fn place(part: u64) -> (usize, u64) {
+        ((part / 64 % 16) as usize, 1 << (part % 64))
+    }
+
+    fn add(&mut self, part: u64) {
+        let (word, bit) = Self::place(part);
+        self.0[word] |= bit;
+    }
+
+    fn may_have(&self, part: u64) -> bool {
+        let (word, bit) = Self::place(part);
+        self.0[word] & bit != 0
+    }
 }
 
 impl Tlb {
@@ -68,6 +98,8 @@ impl Tlb {
         Self {
             entries: Box::new([EMPTY; SPACES * ENTRIES]),
             ram,
+            large: Regions([0; 16]),
+            huge: Regions([0; 16]),
         }
     }
 
@@ -83,11 +115,22 @@ impl Tlb {
             return false;
         };
         let write = grant.write && self.ram.may_cache_writes(gpa);
+        let size = match grant.size {
+            0..=PAGE => 0,
+            size if size >> HUGE_SHIFT == 0 => {
+                self.large.add(va >> LARGE_SHIFT);
+                LARGE
+            }
+            _ => {
+                self.huge.add(va >> HUGE_SHIFT);
+                HUGE
+            }
+        };
         self.entries[slot(space, va)] = Entry {
             read: if grant.read { va } else { INVALID },
             write: if write { va } else { INVALID },
             host: (host.expose_provenance() as u64).wrapping_sub(va),
-            page: gpa | if grant.global { GLOBAL } else { 0 },
+            page: gpa | size | if grant.global { GLOBAL } else { 0 },
         };
         true
     }
@@ -187,6 +230,8 @@ impl Tlb {
     /// Forgets everything.
     pub fn flush(&mut self) {
         self.entries.fill(EMPTY);
+        self.large = Regions([0; 16]);
+        self.huge = Regions([0; 16]);
     }
 
     /// Forgets every entry that is not global.
@@ -201,10 +246,25 @@ impl Tlb {
         self.entries[space as usize * ENTRIES..][..ENTRIES].fill(EMPTY);
     }
 
-    /// Forgets the page of a linear address, in every space.
+    /// Forgets the page of a linear address, in every space; where it may be a large one, all of that.
     pub fn flush_page(&mut self, va: u64) {
         for space in [Space::Supervisor, Space::User, Space::SupervisorOnUser] {
             self.entries[slot(space, va)] = EMPTY;
+        }
+        if self.large.may_have(va >> LARGE_SHIFT) {
+            self.flush_around(va, LARGE, LARGE_SHIFT);
+        }
+        if self.huge.may_have(va >> HUGE_SHIFT) {
+            self.flush_around(va, HUGE, HUGE_SHIFT);
+        }
+    }
+
+    #[cold]
+    fn flush_around(&mut self, va: u64, mark: u64, shift: u32) {
+        for entry in self.entries.iter_mut() {
+            if entry.page & mark != 0 && (entry.read ^ va) >> shift == 0 {
+                *entry = EMPTY;
+            }
         }
     }
 
@@ -218,7 +278,7 @@ impl Tlb {
     /// Forgets the right to write to one guest physical page.
     pub fn drop_writes_to(&mut self, gpa: u64) {
         let page = gpa & !(PAGE - 1);
-        for entry in self.entries.iter_mut().filter(|e| e.page & !GLOBAL == page) {
+        for entry in self.entries.iter_mut().filter(|e| e.page & !MARKS == page) {
             entry.write = INVALID;
         }
     }
@@ -251,6 +311,7 @@ mod tests {
         read: true,
         write: true,
         global: false,
+        size: PAGE,
     };
 
     #[test]
@@ -295,6 +356,23 @@ mod tests {
         assert_eq!(tlb.load::<u8>(Space::User, 0x2000), Some(0));
         tlb.flush_page(0x2abc);
         assert_eq!(tlb.load::<u8>(Space::User, 0x2000), None);
+    }
+
+    #[test]
+    fn a_large_page_is_forgotten_as_a_whole() {
+        let mut tlb = tlb();
+        for size in [2 << 20, 4 << 20, 1 << 30] {
+            let grant = Grant { size, ..ALL };
+            let base = 0x7f00_4000_0000;
+            tlb.fill(Space::User, base + 0x1000, 0x1000, grant);
+            tlb.fill(Space::User, base + 0x2000, 0x2000, ALL);
+            tlb.fill(Space::User, base + (1 << 30) + 0x3000, 0x3000, grant);
+            tlb.flush_page(base + 0x1f_f000);
+            assert_eq!(tlb.load::<u8>(Space::User, base + 0x1000), None);
+            assert_eq!(tlb.load::<u8>(Space::User, base + 0x2000), Some(0));
+            let next = base + (1 << 30) + 0x3000;
+            assert_eq!(tlb.load::<u8>(Space::User, next), Some(0));
+        }
     }
 
     #[test]

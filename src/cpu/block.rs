@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use hvf_sys::cpu::Insn;
+use hvf_sys::cpu::{Insn, State};
 use hvf_sys::ram::{CodeMark, PAGE};
 
 use super::core::{CodeSize, Exec, Trap};
@@ -122,6 +122,13 @@ impl Cache {
                 at
             }
         };
+        // Where the second page's translation ends with a write to CR3, so does the way to the block.
+        let crosses = self.blocks[at as usize].second.is_some();
+        let key = if crosses {
+            x.fetch.keys(x.cpl == 3).local
+        } else {
+            key
+        };
         self.jumps[jump_slot(la)] = Jump {
             la,
             key: key << 2 | u64::from(size),
@@ -188,6 +195,11 @@ impl Cache {
         gpa: u64,
         head: &[u8],
     ) -> Result<u32, Trap> {
+        // The limit of the code segment comes before the next page's fault.
+        let last = x.state.rip.wrapping_add(head.len() as u64);
+        if !x.code64() && last > u64::from(x.segment(State::CS).limit) {
+            return Err(x.general_protection(0));
+        }
         let next = x.next_page(la);
         let (second, _) = x.fetch_page(next)?;
         loop {

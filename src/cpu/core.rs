@@ -19,6 +19,8 @@ use crate::x86::{segment, vector};
 pub enum Trap {
     /// An exception is pending in `Core::fault`; the instruction had no effect.
     Fault,
+    /// The same, but the instruction took effect, and RIP is where it belongs: a fault in a task that was switched to.
+    Late,
     /// The instruction is done, but what follows must be looked up again.
     Edge,
     /// A string instruction stopped between two iterations: it is entered again.
@@ -74,8 +76,10 @@ pub struct Core {
     pub code_size: CodeSize,
     /// Whose view of memory explicit data accesses take.
     pub space: Space,
-    /// STI or a load of SS has just been executed: no interrupt (and after SS no debug trap) before the next instruction.
+    /// STI or a load of SS has just been executed: no interrupt before the next instruction has been.
     pub shadow: bool,
+    /// It was a load of SS: no NMI and no debug exception either.
+    pub stack_shadow: bool,
     /// NMIs are blocked until the next IRET.
     pub nmi_blocked: bool,
     /// Something is to be looked at after every instruction: TF, breakpoints, an interrupt window.
@@ -255,7 +259,7 @@ impl Core {
     }
 
     /// Recomputes everything that is derived from the state: to be called after every change of CR0, CR4, EFER, RFLAGS
-    /// (VM, TF, AC), DR7, CS or the privilege level.
+    /// (VM, TF, RF, AC), DR7, CS or the privilege level.
     pub fn update_mode(&mut self) {
         let cs = *self.segment(State::CS);
         self.code_size = if self.long_mode() && cs.rights & segment::L != 0 {
@@ -265,9 +269,14 @@ impl Core {
         } else {
             CodeSize::Bits16
         };
+        let ac = self.state.rflags & rflags::AC != 0;
         self.space = if self.cpl == 3 {
-            Space::User
-        } else if self.cr4(cr4::SMAP) && self.state.rflags & rflags::AC == 0 {
+            if ac && self.cr0(cr0::AM) {
+                Space::AlignedUser
+            } else {
+                Space::User
+            }
+        } else if self.cr4(cr4::SMAP) && !ac {
             Space::Supervisor
         } else {
             Space::SupervisorOnUser
@@ -286,9 +295,10 @@ impl Core {
         }
     }
 
-    /// Begins the shadow of STI or of a load of SS.
-    pub fn begin_shadow(&mut self) {
+    /// Begins the shadow of STI, or of a load of SS.
+    pub fn begin_shadow(&mut self, stack: bool) {
         self.shadow = true;
+        self.stack_shadow = stack;
         self.slow = true;
     }
 

@@ -43,6 +43,8 @@ pub struct NewStack {
     pub pointer: u64,
     mask: u64,
     space: Space,
+    /// The error code of #SS: the selector of another level's stack, and whether an external event is being delivered.
+    error: u32,
 }
 
 impl Exec<'_> {
@@ -90,6 +92,9 @@ impl Exec<'_> {
                 return Ok(());
             };
             let second = self.fault.vector;
+            if second == vector::PF {
+                self.state.cr2 = self.fault.detail;
+            }
             if first.vector == vector::DF {
                 self.leave = Leave::TripleFault;
                 return Err(Stop::TripleFault);
@@ -147,11 +152,11 @@ impl Exec<'_> {
         if !found.present() {
             return Err(self.raise_with(vector::NP, index_error));
         }
+        let flags = self.pushed_flags(vector, source);
         if kind == system::TASK_GATE {
-            return self.deliver_to_task(found.selector, error, return_to, external);
+            return self.deliver_to_task(found.selector, error, (return_to, flags), external);
         }
         let gate = self.gate(&found)?;
-        let flags = self.pushed_flags(vector, source);
         self.enter_gate(&gate, error, return_to, external, flags)
     }
 
@@ -227,6 +232,7 @@ impl Exec<'_> {
         } else {
             self.current_stack()
         };
+        stack.error |= external;
         self.push_frame(&mut stack, gate, inner, error, return_to, flags)?;
         self.mark_accessed(&mut code)?;
         let leaves_vm86 = self.vm86();
@@ -308,6 +314,7 @@ impl Exec<'_> {
             pointer: self.state.gpr[4],
             mask: self.stack_mask(),
             space: self.space,
+            error: 0,
         }
     }
 
@@ -350,6 +357,7 @@ impl Exec<'_> {
             pointer,
             mask,
             space: self.space_of(cpl),
+            error: selector_error(selector),
         })
     }
 
@@ -371,6 +379,7 @@ impl Exec<'_> {
             pointer: pointer & !15,
             mask: u64::MAX,
             space: self.space_of(cpl),
+            error: 0,
         })
     }
 
@@ -416,6 +425,7 @@ impl NewStack {
             pointer,
             mask: u64::MAX,
             space,
+            error: 0,
         }
     }
 
@@ -442,12 +452,7 @@ impl NewStack {
                 last <= limit
             };
             if !inside {
-                let error = if self.segment.selector == x.segment(State::SS).selector {
-                    0
-                } else {
-                    selector_error(self.segment.selector)
-                };
-                return Err(x.raise_with(vector::SS, error));
+                return Err(x.raise_with(vector::SS, self.error));
             }
             self.segment.base.wrapping_add(pointer) & 0xffff_ffff
         };
@@ -487,8 +492,11 @@ impl Exec<'_> {
 
     /// #DB after an instruction: data breakpoints that it hit, and single-step.
     pub(super) fn debug_trap(&mut self, stepping: bool) -> Done {
+        if self.stack_shadow {
+            return Ok(());
+        }
         let hits = std::mem::take(&mut self.hits);
-        if self.shadow || hits == 0 && !stepping {
+        if hits == 0 && !stepping {
             return Ok(());
         }
         self.fault = Fault {

@@ -9,7 +9,7 @@ use hvf_sys::ram::{PAGE, Word};
 use super::core::{Done, Exec, Trap};
 use super::int::Int;
 use crate::bus::Width;
-use crate::x86::control::{cr0, dr7, rflags};
+use crate::x86::control::{cr4, dr7};
 use crate::x86::cpuid::LINEAR_BITS;
 use crate::x86::{segment, vector};
 
@@ -89,7 +89,9 @@ impl Exec<'_> {
                 !code && rights & segment::WRITABLE != 0
             } else {
                 !code || rights & segment::READABLE != 0
-            };
+            }
+            // Real mode checks no more than the limit, whatever protected mode has left behind.
+            || self.real_mode();
         let inside = if !code && rights & segment::EXPAND_DOWN != 0 {
             let top = if rights & segment::DB != 0 {
                 0xffff_ffff
@@ -318,21 +320,17 @@ impl Exec<'_> {
         if self.long_mode() && !(canonical(la) && canonical(end)) {
             return Err(self.segment_fault(segment));
         }
-        if space == Space::User
-            && self.state.rflags & rflags::AC != 0
-            && self.cr0(cr0::AM)
-            && la & (len.min(8) - 1) != 0
-        {
+        if space == Space::AlignedUser && la & (len.min(8) - 1) != 0 {
             return Err(self.raise_with(vector::AC, 0));
         }
         let first = self.translate_data(space, la, write)?;
         let split = (PAGE - la % PAGE).min(len);
         let second = if split < len {
-            let next = if self.code64() {
-                la.wrapping_add(split)
-            } else {
-                la.wrapping_add(split) & 0xffff_ffff
-            };
+            // Below 4 GiB, addresses wrap outside 64-bit code. The tables of long mode may lie anywhere.
+            let mut next = la.wrapping_add(split);
+            if !self.code64() && la >> 32 == 0 {
+                next &= 0xffff_ffff;
+            }
             self.translate_data(space, next, write)?
         } else {
             0
@@ -422,16 +420,26 @@ impl Exec<'_> {
 
     /// Notes which data breakpoints an access hits (SDM volume 3, 17.2.5).
     fn watch(&mut self, la: u64, len: u64, write: bool) {
+        self.note_hits(la, len, |kind| match kind {
+            dr7::WRITE => write,
+            dr7::ACCESS => true,
+            _ => false,
+        });
+    }
+
+    /// Notes which port breakpoints an access hits: there are some only with CR4.DE.
+    pub fn watch_port(&mut self, port: u16, len: u64) {
+        if self.cr4(cr4::DE) {
+            self.note_hits(u64::from(port), len, |kind| kind == dr7::PORT);
+        }
+    }
+
+    fn note_hits(&mut self, la: u64, len: u64, watches: impl Fn(u64) -> bool) {
         if self.state.dr7 & dr7::ENABLES == 0 {
             return;
         }
         for n in 0..4 {
             let field = self.state.dr7 >> (dr7::FIELDS_SHIFT + 4 * n);
-            let watches = match field & 3 {
-                dr7::WRITE => write,
-                dr7::ACCESS => true,
-                _ => false,
-            };
             let size = match field >> 2 & 3 {
                 0 => 1,
                 1 => 2,
@@ -440,7 +448,11 @@ impl Exec<'_> {
             };
             let at = self.state.breakpoints[n as usize] & !(size - 1);
             let enabled = self.state.dr7 >> (2 * n) & 3 != 0;
-            if enabled && watches && la < at.wrapping_add(size) && at < la.wrapping_add(len) {
+            if enabled
+                && watches(field & 3)
+                && la < at.wrapping_add(size)
+                && at < la.wrapping_add(len)
+            {
                 self.hits |= 1 << n;
             }
         }

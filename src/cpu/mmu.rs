@@ -113,6 +113,11 @@ impl Exec<'_> {
         Ok(found.gpa)
     }
 
+    /// Whether PAE paging is in use, with its four page directory pointers inside the processor.
+    pub fn pae_paging(&self) -> bool {
+        self.cr0(cr0::PG) && self.cr4(cr4::PAE) && !self.long_mode()
+    }
+
     fn format(&self) -> Format {
         let nx = if self.state.msrs.efer & efer::NXE == 0 {
             page::NX
@@ -215,7 +220,7 @@ impl Exec<'_> {
     fn allowed(&self, space: Space, leaf: &Leaf, want: Want) -> bool {
         let (user_page, write_page) = (leaf.rights & page::US != 0, leaf.rights & page::RW != 0);
         let no_execute = leaf.rights & page::NX != 0 && self.state.msrs.efer & efer::NXE != 0;
-        if space == Space::User {
+        if space.is_user() {
             let fits = match want {
                 Want::Read => true,
                 Want::Write => write_page,
@@ -272,7 +277,7 @@ impl Exec<'_> {
     fn page_fault(&mut self, space: Space, va: u64, want: Want, found: u32) -> Trap {
         let mut error = found;
         error |= if want == Want::Write { pf::W } else { 0 };
-        error |= if space == Space::User { pf::U } else { 0 };
+        error |= if space.is_user() { pf::U } else { 0 };
         let tells_fetches =
             self.state.msrs.efer & efer::NXE != 0 && (self.cr4(cr4::PAE)) || self.cr4(cr4::SMEP);
         error |= if want == Want::Execute && tells_fetches {

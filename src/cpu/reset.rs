@@ -18,6 +18,7 @@ impl Core {
     /// Resets the processor. INIT keeps x87, SSE, XCR0, the TSC and what MSRs hold that it is not said to change.
     pub fn reset(&mut self, init: bool) {
         let kept = init.then(|| self.state.clone());
+        let cache_bits = if init { self.state.cr0 } else { u64::MAX } & (cr0::CD | cr0::NW);
         self.state = State::default();
         match kept {
             Some(old) => {
@@ -35,14 +36,11 @@ impl Core {
         self.state.dr6 = dr6::FIXED;
         self.state.dr7 = dr7::FIXED;
         self.shadow = false;
+        self.stack_shadow = false;
+        self.hits = 0;
         self.nmi_blocked = false;
         self.nmi_pending = false;
         self.injected = None;
-        let cache_bits = if init {
-            self.state.cr0 & (cr0::CD | cr0::NW)
-        } else {
-            cr0::CD | cr0::NW
-        };
         let mut regs = Regs::power_on(SIGNATURE);
         regs.cr0 = regs.cr0 & !(cr0::CD | cr0::NW) | cache_bits;
         self.set_regs(&regs);

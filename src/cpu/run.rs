@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use hvf_sys::cpu::{Attention, Op, State, Tlb};
+use hvf_sys::cpu::{Attention, Insn, Op, State, Tlb};
 use hvf_sys::ram::Ram;
 
 use super::block::{Block, Cache};
@@ -59,6 +59,7 @@ impl Cpu {
             code_size: CodeSize::Bits16,
             space: hvf_sys::cpu::Space::Supervisor,
             shadow: false,
+            stack_shadow: false,
             nmi_blocked: false,
             slow: false,
             window: false,
@@ -130,7 +131,7 @@ impl Core {
 
 impl Exec<'_> {
     fn run(&mut self, cache: &mut Cache, until: Option<Nanos>) -> Stop {
-        if let Err(stop) = self.deliver_waiting() {
+        if let Err(stop) = self.begin(cache) {
             return stop;
         }
         let mut budget = BLOCKS_PER_LOOK;
@@ -153,28 +154,53 @@ impl Exec<'_> {
                     return Stop::Deadline;
                 }
             }
-            let done = if self.slow {
-                self.step(cache)
-            } else {
-                self.run_block(cache)
-            };
-            if let Err(trap) = done
-                && let Err(stop) = self.handle(trap)
-            {
+            if let Err(stop) = self.proceed(cache) {
                 return stop;
             }
         }
     }
 
+    /// Executes one block, or one instruction.
+    #[inline(always)]
+    fn proceed(&mut self, cache: &mut Cache) -> Result<(), Stop> {
+        let done = if self.slow {
+            self.step(cache)
+        } else {
+            self.run_block(cache)
+        };
+        match done {
+            Ok(()) => Ok(()),
+            Err(trap) => self.handle(trap),
+        }
+    }
+
+    /// Begins a run with what was injected or waits. An NMI comes after the instruction that follows a load of SS.
+    fn begin(&mut self, cache: &mut Cache) -> Result<(), Stop> {
+        if self.stack_shadow && self.nmi_pending {
+            self.proceed(cache)?;
+        }
+        self.deliver_waiting()
+    }
+
     #[inline(always)]
     fn run_block(&mut self, cache: &mut Cache) -> Done {
-        let block = cache.find(self)?;
-        let most = if self.code64() {
-            usize::MAX
-        } else {
-            self.most_in_code_segment(&block)?
-        };
+        let (block, most) = self.find(cache)?;
         self.run_slots(cache, &block, most)
+    }
+
+    /// The current block, and how many of its instructions may run in one go.
+    #[inline(always)]
+    fn find(&mut self, cache: &mut Cache) -> Result<(Block, usize), Trap> {
+        if self.code64() {
+            return Ok((cache.find(self)?, usize::MAX));
+        }
+        self.state.rip &= 0xffff_ffff;
+        if self.state.rip > u64::from(self.segment(State::CS).limit) {
+            return Err(self.general_protection(0));
+        }
+        let block = cache.find(self)?;
+        let most = self.most_in_code_segment(&block)?;
+        Ok((block, most))
     }
 
     #[inline(always)]
@@ -213,13 +239,13 @@ impl Exec<'_> {
                 self.state.rip = self.state.rip.wrapping_sub(len);
                 done
             }
+            Err(Trap::Late) => done,
         }
     }
 
     /// How many instructions of a block may run in one go outside 64-bit code: one at a time where the block crosses the code
     /// segment's limit. #GP(0) where already the first one does.
     fn most_in_code_segment(&mut self, block: &Block) -> Result<usize, Trap> {
-        self.state.rip &= 0xffff_ffff;
         let limit = u64::from(self.segment(State::CS).limit);
         let last = |bytes: u64| self.state.rip + bytes - 1;
         if last(u64::from(block.bytes)) <= limit {
@@ -234,34 +260,53 @@ impl Exec<'_> {
     /// One instruction, with everything that is looked at between two of them.
     #[cold]
     fn step(&mut self, cache: &mut Cache) -> Done {
-        let after_shadow = std::mem::take(&mut self.shadow);
+        self.shadow = false;
+        let after_stack_load = std::mem::take(&mut self.stack_shadow);
         self.update_mode();
-        self.hits = 0;
-        if !after_shadow && self.state.rflags & rflags::RF == 0 && self.instruction_breakpoint() {
-            return Err(self.debug_fault());
+        // What a load of SS hit is told after the next instruction (SDM volume 3, 6.8.3).
+        if !after_stack_load {
+            self.hits = 0;
+            if self.state.rflags & rflags::RF == 0 && self.instruction_breakpoint() {
+                return Err(self.debug_fault());
+            }
         }
-        let stepping = self.state.rflags & rflags::TF != 0;
-        let resumed = self.state.rflags & rflags::RF != 0;
-        let block = cache.find(self)?;
-        if !self.code64() {
-            self.most_in_code_segment(&block)?;
+        let (at, flags) = (self.state.rip, self.state.rflags);
+        let (block, _) = self.find(cache)?;
+        let insn = cache.slots(&block).first().map(|slot| slot.insn);
+        let op = insn.map_or(Op::Ud, |insn| insn.op());
+        let mut stepping = flags & rflags::TF != 0;
+        match self.run_slots(cache, &block, 1) {
+            Err(Trap::Leave) if stepping && op == Op::Hlt => {}
+            done => done?,
         }
-        self.run_slots(cache, &block, 1)?;
-        // RF lasts for one instruction, unless that one loaded it (IRET).
-        let loaded = cache
-            .slots(&block)
-            .first()
-            .is_some_and(|s| s.insn.op() == Op::Iret);
-        if resumed && !loaded {
+        self.after_resumption(flags, at, insn);
+        if matches!(
+            op,
+            Op::Int | Op::Int1 | Op::Int3 | Op::Into | Op::Syscall | Op::Sysret
+        ) {
+            // These clear TF, or load it for the instruction that they themselves are part of.
+            stepping = self.state.rflags & rflags::TF != 0;
+        }
+        self.debug_trap(stepping)?;
+        self.update_mode();
+        Ok(())
+    }
+
+    /// RF lasts for one instruction, unless that one loaded it (IRET). A string instruction that was left between two
+    /// iterations sets it, so that a breakpoint at it does not hit for each (SDM volume 3, 17.3.1.1).
+    fn after_resumption(&mut self, before: u64, at: u64, insn: Option<Insn>) {
+        let Some(insn) = insn else { return };
+        if self.state.rip == at && (insn.rep() || insn.repne()) {
+            self.state.rflags |= rflags::RF;
+        } else if before & rflags::RF != 0 && insn.op() != Op::Iret {
             self.state.rflags &= !rflags::RF;
         }
-        self.debug_trap(stepping)
     }
 
     /// What follows an instruction that did not end normally.
     fn handle(&mut self, trap: Trap) -> Result<(), Stop> {
         match trap {
-            Trap::Fault => self.deliver_fault(),
+            Trap::Fault | Trap::Late => self.deliver_fault(),
             Trap::Leave => Err(match self.leave {
                 Leave::Halt => Stop::Halt,
                 Leave::TripleFault => Stop::TripleFault,

@@ -110,6 +110,19 @@ impl Exec<'_> {
         Ok(Descriptor { selector, bits, at })
     }
 
+    /// Makes sure that the second half of a descriptor of 16 bytes lies inside its table too: #GP with the selector where not.
+    pub fn require_wide(&mut self, found: &Descriptor) -> Done {
+        let limit = if found.selector & 4 == 0 {
+            u32::from(self.state.gdtr.limit)
+        } else {
+            self.segment(State::LDTR).limit
+        };
+        if u32::from(found.selector & !7) + 15 > limit {
+            return Err(self.general_protection(selector_error(found.selector)));
+        }
+        Ok(())
+    }
+
     /// The address of a table's entry; it wraps at 4 GiB outside long mode.
     pub fn table_address(&self, base: u64, offset: u64) -> u64 {
         let at = base.wrapping_add(offset);

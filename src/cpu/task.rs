@@ -5,7 +5,7 @@ use hvf_sys::cpu::{Segment, State};
 use super::core::{Done, Exec, Trap};
 use super::memory::canonical;
 use super::segments::{Descriptor, is_null, selector_error};
-use crate::x86::control::{cr0, dr6, rflags};
+use crate::x86::control::{cr0, dr6, dr7, rflags};
 use crate::x86::segment::{self, system};
 use crate::x86::vector;
 
@@ -60,11 +60,11 @@ impl Exec<'_> {
         &mut self,
         selector: u16,
         error: Option<u32>,
-        return_to: u64,
+        saved: (u64, u64),
         external: u32,
     ) -> Done {
         let found = self.task_descriptor(selector, vector::GP, external)?;
-        self.switch_task(found, Switch::Call, return_to, error)
+        self.switch_task(found, Switch::Call, saved, error)
     }
 
     /// IRET with NT set.
@@ -84,16 +84,18 @@ impl Exec<'_> {
         if !found.present() {
             return Err(self.raise_with(vector::NP, error));
         }
-        self.nmi_blocked = false;
-        self.switch_task(found, Switch::Return, self.state.rip, None)
+        self.unblock_nmis();
+        let saved = (self.state.rip, self.rflags() & !rflags::NT);
+        self.switch_task(found, Switch::Return, saved, None)
     }
 
-    /// Saves the current task, which goes on at `return_to`, and loads another. An error code is pushed on the new stack.
+    /// Saves the current task, with its RIP and RFLAGS as given, and loads another. An error code is pushed on the new stack.
+    /// What the new task's state raises is raised in the new task, before its first instruction.
     pub fn switch_task(
         &mut self,
         new: Descriptor,
         how: Switch,
-        return_to: u64,
+        (return_to, flags): (u64, u64),
         error: Option<u32>,
     ) -> Done {
         let wide = new.system_type() & 8 != 0;
@@ -103,10 +105,6 @@ impl Exec<'_> {
         }
         let image = self.read_image(&loaded, wide)?;
         let old = *self.segment(State::TR);
-        let mut flags = self.rflags();
-        if how == Switch::Return {
-            flags &= !rflags::NT;
-        }
         self.save_task(&old, flags, return_to)?;
         if how != Switch::Call {
             self.set_busy(&old, false)?;
@@ -119,7 +117,14 @@ impl Exec<'_> {
         }
         let nested = how == Switch::Call;
         self.commit(loaded, wide, &image, nested);
-        self.load_task_segments(&image)?;
+        self.begin_task(&image, wide, error).map_err(|_| Trap::Late)
+    }
+
+    fn begin_task(&mut self, image: &Image, wide: bool, error: Option<u32>) -> Done {
+        if self.pae_paging() {
+            self.load_pdptes(self.state.cr3)?;
+        }
+        self.load_task_segments(image)?;
         if let Some(error) = error {
             let mut stack = self.current_stack();
             stack.push(self, if wide { 4 } else { 2 }, u64::from(error))?;
@@ -224,7 +229,7 @@ impl Exec<'_> {
         let flags = u64::from(image.eflags) | high | if nested { rflags::NT } else { 0 };
         self.set_rflags(flags);
         // Debug breakpoints that are local to a task end with it.
-        self.state.dr7 &= !0x55;
+        self.state.dr7 &= !dr7::LOCAL;
     }
 
     fn load_task_segments(&mut self, image: &Image) -> Done {

@@ -172,6 +172,8 @@ pub mod dr6 {
 pub mod dr7 {
     /// Local and global enables of the four breakpoints: two bits each.
     pub const ENABLES: u64 = 0xff;
+    /// The local enables, LE among them: a task switch clears them.
+    pub const LOCAL: u64 = 0x155;
     /// Local exact.
     pub const LE: u64 = 1 << 8;
     /// Global exact.
@@ -180,6 +182,8 @@ pub mod dr7 {
     pub const GD: u64 = 1 << 13;
     /// Bit 10 is always set; also the value at reset.
     pub const FIXED: u64 = 1 << 10;
+    /// What a write changes: bit 11 (RTM) belongs to a feature that is not offered, bits 12, 14 and 15 are always clear.
+    pub const WRITABLE: u64 = 0xffff_23ff;
     /// Where the fields of breakpoint 0 begin: R/W (two bits), LEN (two bits); four bits a breakpoint.
     pub const FIELDS_SHIFT: u32 = 16;
     /// R/W: instruction execution.

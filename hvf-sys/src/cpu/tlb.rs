@@ -18,6 +18,15 @@ pub enum Space {
     User = 1,
     /// The supervisor, where user pages are allowed (no SMAP, or EFLAGS.AC set).
     SupervisorOnUser = 2,
+    /// The user, where alignment is checked: it has no entries, so that every access is looked at.
+    AlignedUser = 3,
+}
+
+impl Space {
+    /// Whether accesses have the user's rights.
+    pub fn is_user(self) -> bool {
+        matches!(self, Self::User | Self::AlignedUser)
+    }
 }
 
 /// What the page tables allow of a page in one space.
@@ -108,8 +117,12 @@ impl Tlb {
         &self.ram
     }
 
-    /// Enters the translation of a linear page to a guest physical page of RAM. False where there is no RAM.
+    /// Enters the translation of a linear page to a guest physical page of RAM. False where there is no RAM, and where the
+    /// space has no entries.
     pub fn fill(&mut self, space: Space, va: u64, gpa: u64, grant: Grant) -> bool {
+        if space == Space::AlignedUser {
+            return false;
+        }
         let (va, gpa) = (va & !(PAGE - 1), gpa & !(PAGE - 1));
         let Some(host) = self.ram.host(gpa, PAGE) else {
             return false;

@@ -66,7 +66,7 @@ fn jump<W: Int>(x: &mut Exec<'_>, insn: &Insn) -> Done {
             x.state.rip = offset;
             Ok(())
         }
-        Kind::Task(tss) => x.switch_task(tss, Switch::Jump, x.state.rip, None),
+        Kind::Task(tss) => x.switch_task(tss, Switch::Jump, (x.state.rip, x.rflags()), None),
     }
 }
 
@@ -109,7 +109,7 @@ fn call<W: Int>(x: &mut Exec<'_>, insn: &Insn) -> Done {
     }
     match gate_kind(x, &found)? {
         Kind::CallGate(width) => call_gate(x, &found, width),
-        Kind::Task(tss) => x.switch_task(tss, Switch::Call, next, None),
+        Kind::Task(tss) => x.switch_task(tss, Switch::Call, (next, x.rflags()), None),
     }
 }
 
@@ -197,6 +197,7 @@ fn through_gate(x: &mut Exec<'_>, gate: &Descriptor, width: u8) -> Result<(Descr
             0
         };
     if width == 8 {
+        x.require_wide(gate)?;
         let high: u64 = x.load_system(gate.at.wrapping_add(8))?;
         if high >> 40 & 0x1f != 0 {
             return Err(x.general_protection(selector_error(gate.selector)));

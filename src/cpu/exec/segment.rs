@@ -37,7 +37,7 @@ impl Exec<'_> {
         }
         self.load_segment(number, selector)?;
         if number == State::SS {
-            self.begin_shadow();
+            self.begin_shadow(true);
         }
         Ok(())
     }
@@ -119,6 +119,7 @@ impl Exec<'_> {
     fn system_segment(&mut self, found: &Descriptor) -> Result<Segment, super::super::core::Trap> {
         let mut loaded = found.loaded();
         if self.long_mode() {
+            self.require_wide(found)?;
             let high: u32 = self.load_system(found.at.wrapping_add(8))?;
             loaded.base |= u64::from(high) << 32;
             if !canonical(loaded.base) {

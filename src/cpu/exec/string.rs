@@ -87,7 +87,8 @@ fn repeat(
         return iteration(x, 1).map(|_| ());
     }
     let mut left = x.state.gpr[1] & Exec::address_mask(insn);
-    let mut budget = BATCH;
+    // A single step and a breakpoint trap after each iteration.
+    let mut budget = if x.slow { 1 } else { BATCH };
     // After a fault between two comparisons the flags are those from before the first (SDM, REP).
     let flags = x.flags;
     while left > 0 {
@@ -280,6 +281,7 @@ fn port_out<W: Int>(x: &mut Exec<'_>, insn: &Insn) -> Done {
 impl Exec<'_> {
     /// Whether the guest may touch a port: by IOPL, or by the bitmap in the TSS (SDM volume 1, 18.5.2). #GP(0) where not.
     fn check_port(&mut self, port: u16, bytes: u64) -> Done {
+        self.watch_port(port, bytes);
         if self.real_mode() || !self.vm86() && self.cpl <= self.iopl() {
             return Ok(());
         }

@@ -1,6 +1,6 @@
 //! Control and debug registers, model-specific registers, CPUID, time, and the instructions that only a kernel uses.
 
-use hvf_sys::cpu::{Descriptors, Insn, Op, Operand};
+use hvf_sys::cpu::{Descriptors, Insn, Op, Operand, State};
 
 use super::super::core::{Done, Exec, Leave, Trap};
 use super::super::int::Int;
@@ -99,7 +99,7 @@ fn sti(x: &mut Exec<'_>, _insn: &Insn) -> Done {
         return Err(x.general_protection(0));
     }
     if flag == rflags::IF && x.state.rflags & rflags::IF == 0 {
-        x.begin_shadow();
+        x.begin_shadow(false);
     }
     x.state.rflags |= flag;
     Ok(())
@@ -256,6 +256,8 @@ impl Exec<'_> {
         let changed = value ^ self.state.cr0;
         if changed & cr0::PG != 0 {
             self.switch_paging(value)?;
+        } else if changed & (cr0::CD | cr0::NW) != 0 && self.pae_paging() {
+            self.load_pdptes(self.state.cr3)?;
         }
         self.state.cr0 = value;
         if changed & (cr0::PG | cr0::WP | cr0::PE) != 0 {
@@ -271,7 +273,8 @@ impl Exec<'_> {
         let long_wanted = self.state.msrs.efer & efer::LME != 0;
         if on && long_wanted {
             let code_is_64 = self.segment(1).rights & segment::L != 0;
-            if !self.cr4(cr4::PAE) || code_is_64 {
+            let tss_is_16 = self.segment(State::TR).rights & 0xd == segment::system::TSS16;
+            if !self.cr4(cr4::PAE) || code_is_64 || tss_is_16 {
                 return Err(self.general_protection(0));
             }
             self.state.msrs.efer |= efer::LMA;
@@ -296,7 +299,7 @@ impl Exec<'_> {
             if value >> crate::layout::PHYSICAL_BITS != 0 {
                 return Err(self.general_protection(0));
             }
-        } else if self.cr4(cr4::PAE) && self.cr0(cr0::PG) {
+        } else if self.pae_paging() {
             self.load_pdptes(value)?;
         }
         self.state.cr3 = value;
@@ -402,7 +405,7 @@ fn mov_dr(x: &mut Exec<'_>, insn: &Insn) -> Done {
     }
     match number {
         6 => x.state.dr6 = value & (dr6::BREAKPOINTS | dr6::BD | dr6::BS | dr6::BT) | dr6::FIXED,
-        7 => x.state.dr7 = value & 0xffff_2bff | dr7::FIXED,
+        7 => x.state.dr7 = value & dr7::WRITABLE | dr7::FIXED,
         n => x.state.breakpoints[n & 3] = value,
     }
     // Watched pages never enter the TLB.

@@ -69,6 +69,9 @@ fn redirection_bit(x: &mut Exec<'_>, vector: u8) -> Result<bool, Trap> {
     let at = u64::from(map)
         .wrapping_sub(32)
         .wrapping_add(u64::from(vector / 8));
+    if at > u64::from(tss.limit) {
+        return Err(x.general_protection(0));
+    }
     let byte: u8 = x.load_system(tss.base.wrapping_add(at))?;
     Ok(byte >> (vector % 8) & 1 != 0)
 }
@@ -260,6 +263,9 @@ fn iret_to_vm86(x: &mut Exec<'_>, rip: u64, cs: u16, flags: u64) -> Done {
         *word = x.load_stack(pointer.wrapping_add(4 * n))?;
     }
     let [esp, ss, es, ds, fs, gs] = words;
+    if rip > 0xffff {
+        return Err(x.general_protection(0));
+    }
     x.unblock_nmis();
     x.cpl = 3;
     x.set_rflags(flags);
@@ -274,7 +280,7 @@ fn iret_to_vm86(x: &mut Exec<'_>, rip: u64, cs: u16, flags: u64) -> Done {
     }
     x.state.segments[State::CS] = x.real_segment(State::CS, cs);
     x.state.gpr[4] = u64::from(esp);
-    x.state.rip = rip & 0xffff;
+    x.state.rip = rip;
     x.update_mode();
     Ok(())
 }

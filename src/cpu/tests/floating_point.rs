@@ -1,6 +1,7 @@
 //! What surrounds floating point arithmetic: which exception comes when, and what it leaves alone. (Results and flags are
 //! compared with the host's processor, in hvf-sys/tests/oracle.)
 
+use super::basics::{gpr, long};
 use super::*;
 use crate::cpu::core::Core;
 use crate::x86::vector;

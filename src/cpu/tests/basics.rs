@@ -1,76 +1,18 @@
-//! The whole CPU on small programs in memory, without a machine.
-
-mod floating_point;
-mod save_area;
-
-use std::sync::Arc;
+//! The first small programs: loops, devices, faults without tables.
 
 use hvf_sys::cpu::State;
-use hvf_sys::ram::Ram;
 
-use super::{Cpu, Group, Stop};
-use crate::bus::{Nanos, Width};
-use crate::cpu::io::Io;
-use crate::layout::PHYSICAL_BITS;
+use super::super::{Cpu, Stop};
+use super::{Notes, cpu};
 use crate::x86::control::{cr0, cr4, efer};
-use crate::x86::cpuid::{Machine, Table};
 use crate::x86::regs::Segment;
-
-/// A machine that answers with what it is told and notes what it hears.
-#[derive(Default)]
-struct Notes {
-    heard: Vec<(u64, u64)>,
-}
-
-impl Io for Notes {
-    fn port_read(&mut self, port: u16, _width: Width) -> u32 {
-        u32::from(port) * 3
-    }
-    fn port_write(&mut self, port: u16, _width: Width, value: u32) {
-        self.heard.push((u64::from(port), u64::from(value)));
-    }
-    fn mmio_read(&mut self, gpa: u64, width: Width) -> u64 {
-        gpa.wrapping_mul(0x0101_0101) & width.ones()
-    }
-    fn mmio_write(&mut self, gpa: u64, _width: Width, value: u64) {
-        self.heard.push((gpa, value));
-    }
-    fn msr_read(&mut self, _msr: u32) -> Option<u64> {
-        None
-    }
-    fn msr_write(&mut self, _msr: u32, _value: u64) -> Option<()> {
-        None
-    }
-    fn cr8(&mut self) -> u64 {
-        0
-    }
-    fn set_cr8(&mut self, _tpr: u64) {}
-    fn now(&mut self) -> Nanos {
-        Nanos(0)
-    }
-}
 
 const CODE: u64 = 0x1_0000;
 const STACK: u64 = 0x2_0000;
 const TABLES: u64 = 0x8_0000;
 
-fn cpu() -> Cpu {
-    let ram = Ram::new(&[(0, 0x20_0000)]).unwrap();
-    let machine = Machine {
-        cpus: 1,
-        physical_bits: PHYSICAL_BITS,
-        crystal_hz: 100_000_000,
-        tsc_ratio: 10,
-    };
-    Cpu::new(
-        ram,
-        &Arc::new(Group::default()),
-        Arc::new(Table::new(&machine, 0)),
-    )
-}
-
 /// A vCPU in 64-bit mode with the low GiB mapped as itself, about to execute `code`.
-fn long(code: &[u8]) -> Cpu {
+pub(super) fn long(code: &[u8]) -> Cpu {
     let mut cpu = cpu();
     let ram = cpu.core().tlb.ram().clone();
     ram.store_u64(TABLES, TABLES + 0x1000 | 3).unwrap();
@@ -95,7 +37,7 @@ fn long(code: &[u8]) -> Cpu {
     cpu
 }
 
-fn gpr(cpu: &Cpu, n: usize) -> u64 {
+pub(super) fn gpr(cpu: &Cpu, n: usize) -> u64 {
     cpu.core().state.gpr[n]
 }
 

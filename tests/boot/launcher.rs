@@ -146,7 +146,9 @@ impl Running {
         let stdin = self.child.stdin.take();
         let feeder = thread::spawn(move || {
             // A command need not read all, or anything.
-            stdin.map(|mut stdin| drop(stdin.write_all(&input)));
+            if let Some(mut stdin) = stdin {
+                let _ = stdin.write_all(&input);
+            }
         });
         let stdout = collect(self.child.stdout.take());
         let stderr = collect(self.child.stderr.take());

@@ -7,11 +7,15 @@
 mod basics;
 mod debug;
 mod floating_point;
+mod hostile;
 mod long;
 mod paging;
 mod protected;
 mod real;
 mod save_area;
+mod tasks;
+mod threads;
+mod vm86;
 
 use std::sync::Arc;
 

@@ -9,6 +9,7 @@ use guest::protocol::Window;
 use hvf_sys::tty;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Our terminal's size, if the guest is to have a terminal.
 pub(super) fn terminal() -> Option<Window> {
@@ -53,7 +54,11 @@ fn prepare(meant: &Meant) -> Result<(Wiring, Streams), String> {
         from_guest: Box::new(from_guest),
         to_guest: Box::new(to_guest),
         console: Box::new(console),
-        machine: Arc::new(Launched { machine, lines }),
+        machine: Arc::new(Launched {
+            machine,
+            lines,
+            started: Instant::now(),
+        }),
     };
     Ok((wiring, streams))
 }
@@ -62,13 +67,16 @@ fn prepare(meant: &Meant) -> Result<(Wiring, Streams), String> {
 struct Launched {
     machine: Machine,
     lines: [HangUp; 2],
+    started: Instant,
 }
 
 impl sandbox::Machine for Launched {
     fn wait(&self) -> MachineEnd {
         let outcome = self.machine.wait();
         self.lines.iter().for_each(HangUp::hang_up);
+        let (retired, run) = (self.machine.retired(), self.started.elapsed());
         log::info!("the machine ended: {outcome:?}");
+        log::info!("{retired} guest instructions in {:.3} s", run.as_secs_f64());
         match outcome {
             // Only the session stops it, and then it does not ask how it ended.
             Outcome::PoweredOff | Outcome::Stopped => MachineEnd::PoweredOff,

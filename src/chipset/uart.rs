@@ -461,13 +461,25 @@ pub struct SerialPort {
     line: Line,
     end: Box<dyn SerialEnd>,
     uart: Uart,
+    /// Characters received since the line was last low.
+    burst: usize,
 }
+
+/// A line with a baud rate leaves the receiver empty now and then, ours need not. Linux's 8250 driver leaves its handler
+/// after 512 rounds of at most 256 characters, served or not, and an edge-triggered controller would never
+/// interrupt again. So the line falls and rises after so many characters, for the controller to keep the edge.
+const BURST_MAX: usize = 2048;
 
 impl SerialPort {
     /// A port whose interrupt is `line` and whose cable leads to `end`.
     pub fn new(line: Line, end: Box<dyn SerialEnd>) -> Self {
         let uart = Uart::new();
-        Self { line, end, uart }
+        Self {
+            line,
+            end,
+            uart,
+            burst: 0,
+        }
     }
 
     /// Moves characters between the FIFOs and the host's end as far as both allow, then drives the line. The host's
@@ -482,8 +494,14 @@ impl SerialPort {
             && let Some(byte) = self.end.take()
         {
             self.uart.push_input(byte);
+            self.burst += 1;
         }
-        self.line.set(self.uart.irq());
+        let irq = self.uart.irq();
+        if !irq || self.burst > BURST_MAX {
+            self.burst = 0;
+            self.line.set(false);
+        }
+        self.line.set(irq);
     }
 }
 

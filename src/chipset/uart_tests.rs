@@ -1,11 +1,12 @@
 //! The data sheet's features one by one, then anything a guest can do.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::bus::{Nanos, Width};
+use crate::bus::{LineSink, Nanos, Width};
 
 const DATA: u8 = 0;
 const IER: u8 = 1;
@@ -265,6 +266,41 @@ fn the_port_waits_for_its_host_and_loses_nothing() {
         got.push(port.read(access(DATA)) as u8);
     }
     assert_eq!(got, (0..40).collect::<Vec<u8>>());
+}
+
+/// Counts how often the line rises.
+#[derive(Default)]
+struct Edges(AtomicUsize);
+
+impl LineSink for Edges {
+    fn drive(&self, _driver: u32, level: bool) {
+        self.0.fetch_add(level.into(), Ordering::Relaxed);
+    }
+}
+
+/// Whoever stops reading after a long burst is interrupted again by an edge that came meanwhile.
+#[test]
+fn the_line_rises_again_within_a_burst_that_never_pauses() {
+    let edges = Arc::<Edges>::default();
+    let end = End {
+        input: std::iter::repeat_n(b'x', 3 * BURST_MAX).collect(),
+        ..End::default()
+    };
+    let end = Box::new(Shared(Arc::new(Mutex::new(end))));
+    let mut port = SerialPort::new(Line::new(edges.clone(), 0), end);
+    port.write(access(FCR), 1);
+    port.write(access(MCR), 0x0b);
+    port.write(access(IER), 1);
+    for _ in 0..3 {
+        let before = edges.0.load(Ordering::Relaxed);
+        for _ in 0..BURST_MAX - 2 * FIFO_DEPTH {
+            assert!(port.line.level());
+            port.read(access(DATA));
+        }
+        let rises = edges.0.load(Ordering::Relaxed) - before;
+        assert!(rises <= 1, "{rises} interrupts for one burst");
+    }
+    assert!(edges.0.load(Ordering::Relaxed) >= 3);
 }
 
 proptest! {

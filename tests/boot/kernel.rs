@@ -6,7 +6,7 @@ use crate::launcher::Program;
 const WARNING: u8 = 4;
 
 /// Words of complaint that the kernel prints at milder levels too: about firmware, timers, the TSC and interrupts.
-const COMPLAINTS: [&str; 30] = [
+const COMPLAINTS: [&str; 31] = [
     "firmware bug",
     "firmware warn",
     "acpi error",
@@ -33,7 +33,8 @@ const COMPLAINTS: [&str; 30] = [
     "invalid",
     "warning",
     "bug:",
-    "stall",
+    "detected stall",
+    "self-detected",
     "lockup",
     "timed out",
     "call trace",

@@ -1,6 +1,6 @@
 //! Children: sessions, groups, signals and the dead.
 //!
-//! Invariant: what runs between fork and exec is async-signal-safe (setsid and one ioctl on descriptor 0).
+//! Invariant: what runs between fork and exec is async-signal-safe (signal, setsid and one ioctl on descriptor 0).
 
 use super::check;
 use super::signal::Signal;
@@ -17,10 +17,25 @@ pub enum Ending {
     Killed(Signal),
 }
 
-/// Makes the command the leader of a new session and process group. With `terminal`, its standard input becomes
-/// the session's controlling terminal.
+/// What a terminal sends. A shell that starts something in the background without job control has it ignore the first
+/// two for good, and nohup the third: that was about the old session.
+const TERMINAL_SIGNALS: [libc::c_int; 6] = [
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGHUP,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+];
+
+/// Makes the command the leader of a new session and process group, with a terminal's signals doing what they usually do.
+/// With `terminal`, its standard input becomes the session's controlling terminal.
 pub fn lead_session(command: &mut Command, terminal: bool) {
     let prepare = move || {
+        for signal in TERMINAL_SIGNALS {
+            // SAFETY: installs no handler of ours.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
         // SAFETY: setsid takes nothing and touches no memory.
         check(unsafe { libc::setsid() })?;
         if terminal {
@@ -89,6 +104,25 @@ mod tests {
         assert_eq!(
             std::os::unix::process::ExitStatusExt::signal(&status),
             Some(libc::SIGTERM)
+        );
+    }
+
+    #[test]
+    fn a_session_does_not_inherit_that_signals_are_ignored() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "kill -INT $$"]);
+        let ignore = || {
+            // SAFETY: installs no handler.
+            unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
+            Ok(())
+        };
+        // SAFETY: the closure makes one async-signal-safe call.
+        unsafe { command.pre_exec(ignore) };
+        lead_session(&mut command, false);
+        let status = command.spawn().unwrap().wait().unwrap();
+        assert_eq!(
+            std::os::unix::process::ExitStatusExt::signal(&status),
+            Some(libc::SIGINT)
         );
     }
 

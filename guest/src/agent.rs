@@ -16,11 +16,28 @@ use std::time::Duration;
 /// While more than this waits for the link, the command's output is left where it is.
 const OUTBOX_FULL: usize = 64 * 1024;
 
-/// Serves one session over `link` until the launcher orders the power off or hangs up.
-/// `prepared` tells what is wrong with the guest; the command is then refused with it.
-pub fn serve(link: File, prepared: Result<(), String>) -> io::Result<()> {
+/// What becomes of the system after a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// It is powered off.
+    PowerOff,
+    /// It starts again.
+    Restart,
+}
+
+/// The signals by which `halt`, `poweroff` and `reboot` of busybox ask process 1 for them.
+const ORDERS: [(Signal, Farewell); 3] = [
+    (Signal::USER_1, Farewell::PowerOff),
+    (Signal::USER_2, Farewell::PowerOff),
+    (Signal::TERMINATE, Farewell::Restart),
+];
+
+/// Serves one session over `link` until the launcher orders the power off or hangs up, or somebody here wants it or a
+/// restart. `prepared` tells what is wrong with the guest; the command is then refused with it.
+pub fn serve(link: File, prepared: Result<(), String>) -> io::Result<Farewell> {
     make_nonblocking(&link)?;
-    let signals = Signals::catch(&[Signal::CHILD])?;
+    let orders = ORDERS.map(|(signal, _)| signal);
+    let signals = Signals::catch(&[&orders[..], &[Signal::CHILD]].concat())?;
     make_nonblocking(&signals)?;
     let mut outbox = GREETING.to_vec();
     Frame::Hello(VERSION).encode(&mut outbox);
@@ -33,12 +50,13 @@ pub fn serve(link: File, prepared: Result<(), String>) -> io::Result<()> {
         sent: 0,
         job: None,
         ending: None,
-        over: false,
+        farewell: None,
     };
     let result = loop {
-        match agent.turn() {
-            Ok(()) if !agent.over => {}
-            other => break other,
+        match (agent.turn(), agent.farewell) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(farewell)) => break Ok(farewell),
+            (Err(error), _) => break Err(error),
         }
     };
     if let Some(job) = &agent.job {
@@ -57,7 +75,7 @@ struct Agent {
     job: Option<Job>,
     /// How the command ended, while its last output is still on the way.
     ending: Option<Ending>,
-    over: bool,
+    farewell: Option<Farewell>,
 }
 
 /// What a poll found, by value, so that the pumps can borrow the agent again.
@@ -65,7 +83,7 @@ struct Agent {
 struct Ready {
     link_in: bool,
     link_out: bool,
-    child: bool,
+    signal: bool,
     input: Option<bool>,
     outputs: Vec<bool>,
 }
@@ -76,8 +94,8 @@ impl Agent {
         if ready.link_out {
             self.flush()?;
         }
-        if ready.child {
-            self.bury()?;
+        if ready.signal {
+            self.heed()?;
         }
         if ready.link_in {
             self.receive()?;
@@ -107,7 +125,7 @@ impl Agent {
 
         let mut polled = set.iter();
         let link = polled.next();
-        let child = polled.next().is_some_and(Polled::readable);
+        let signal = polled.next().is_some_and(Polled::readable);
         let input = input.and_then(|_| polled.next());
         let input = input.and_then(|input| input.writable().then(|| input.broken()));
         let outputs = wanted
@@ -117,7 +135,7 @@ impl Agent {
         Ok(Ready {
             link_in: link.is_some_and(Polled::readable),
             link_out: sending && link.is_some_and(Polled::writable),
-            child,
+            signal,
             input,
             outputs,
         })
@@ -148,7 +166,7 @@ impl Agent {
     fn receive(&mut self) -> io::Result<()> {
         let mut bytes = [0; 16 * 1024];
         match self.link.read(&mut bytes) {
-            Ok(0) => self.over = true,
+            Ok(0) => self.farewell = Some(Farewell::PowerOff),
             Ok(count) => self.decoder.push(&bytes[..count]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -163,7 +181,7 @@ impl Agent {
     fn obey(&mut self, frame: Frame) -> io::Result<()> {
         match (frame, &mut self.job) {
             (Frame::Start(start), None) => self.start(&start),
-            (Frame::PowerOff, _) => self.over = true,
+            (Frame::PowerOff, _) => self.farewell = Some(Farewell::PowerOff),
             (Frame::Data(_, bytes), Some(job)) => job.input.push(&bytes)?,
             (Frame::End(_), Some(job)) => job.input.end(),
             (Frame::Credit(stream, bytes), Some(job)) => {
@@ -197,9 +215,18 @@ impl Agent {
         }
     }
 
+    /// Takes the signals that have come.
+    fn heed(&mut self) -> io::Result<()> {
+        while let Some(signal) = self.signals.try_wait()? {
+            let order = ORDERS.iter().find(|(order, _)| *order == signal);
+            self.farewell = order.map(|(_, farewell)| *farewell).or(self.farewell);
+        }
+        self.bury();
+        Ok(())
+    }
+
     /// Collects the dead: the command, and as process 1 everybody's orphans.
-    fn bury(&mut self) -> io::Result<()> {
-        while self.signals.try_wait()?.is_some() {}
+    fn bury(&mut self) {
         // An error means that there are no children at all.
         while let Ok(Some((pid, ending))) = process::reap() {
             let Some(job) = self.job.as_ref().filter(|job| job.leader == pid) else {
@@ -211,7 +238,6 @@ impl Agent {
                 let _ = process::signal_group(job.leader, Signal::KILL);
             }
         }
-        Ok(())
     }
 
     fn pump(&mut self, ready: &Ready) {

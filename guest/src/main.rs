@@ -36,7 +36,8 @@ fn main() {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use guest::{agent, system};
+    use guest::agent::{self, Farewell};
+    use guest::system;
     use hvf_sys::os::boot;
     use hvf_sys::tty;
     use std::fs::File;
@@ -48,7 +49,7 @@ mod linux {
 
     pub(super) fn serve_standard_input() -> io::Result<()> {
         let link = io::stdin().as_fd().try_clone_to_owned()?;
-        agent::serve(File::from(link), Ok(()))
+        agent::serve(File::from(link), Ok(())).map(drop)
     }
 
     pub(super) fn first_process() -> ! {
@@ -57,11 +58,16 @@ mod linux {
             let served = agent::serve(link, prepared.clone());
             served.map_err(|error| format!("the session on {LINK} broke: {error}"))
         });
+        let farewell = *served.as_ref().unwrap_or(&Farewell::PowerOff);
         for complaint in [prepared.err(), served.err()].into_iter().flatten() {
             eprintln!("init: {complaint}");
         }
         boot::sync();
-        eprintln!("init: cannot power off: {}", boot::power_off());
+        let error = match farewell {
+            Farewell::PowerOff => boot::power_off(),
+            Farewell::Restart => boot::restart(),
+        };
+        eprintln!("init: cannot end the system: {error}");
         loop {
             std::thread::park();
         }

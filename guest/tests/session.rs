@@ -16,7 +16,7 @@ use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use xlaunch::sandbox::{Machine, MachineEnd, Plan, Streams, Verdict, Wiring, run};
+use xlaunch::sandbox::{Lines, Machine, MachineEnd, Plan, Streams, Verdict, Wiring, run};
 
 /// Plays the machine: it is on while the agent runs, and pulling its plug breaks the link.
 struct Agent {
@@ -28,6 +28,10 @@ impl Machine for Agent {
     fn wait(&self) -> MachineEnd {
         self.child.lock().unwrap().wait().unwrap();
         MachineEnd::PoweredOff
+    }
+
+    fn restart(&self) -> Result<Lines, String> {
+        Err("an agent that powers off is not started again".to_owned())
     }
 
     fn stop(&self) {
@@ -43,9 +47,11 @@ fn boot() -> Wiring {
         .spawn()
         .unwrap();
     Wiring {
-        from_guest: Box::new(ours.try_clone().unwrap()),
-        to_guest: Box::new(ours.try_clone().unwrap()),
-        console: Box::new(io::empty()),
+        lines: Lines {
+            from_guest: Box::new(ours.try_clone().unwrap()),
+            to_guest: Box::new(ours.try_clone().unwrap()),
+            console: Box::new(io::empty()),
+        },
         machine: Arc::new(Agent {
             child: Mutex::new(child),
             link: ours,

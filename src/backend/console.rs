@@ -7,6 +7,9 @@
 //! After new input, or new room where a byte was refused, the port must look again: `on_change` says how it is told.
 //! The call comes from the launcher's threads with no lock held, so it may take the port's slot.
 //!
+//! A line carries one call at a time. When its machine has come to rest, the launcher hangs up (`Hook`): what was sent
+//! is still read to its end. When the machine starts again, it picks up: a new call, in which nothing of the last is left.
+//!
 //! Lock order: the queues' lock is taken last and no call is made while it is held.
 
 use crate::bus::SerialEnd;
@@ -24,7 +27,8 @@ const GATHER: Duration = Duration::from_micros(200);
 /// A new serial line: the port's end and the launcher's two.
 pub fn serial_line() -> (PortEnd, Output, Input) {
     let line = Arc::new(Line::default());
-    (PortEnd(line.clone()), Output(line.clone()), Input(line))
+    let (output, input) = line.ends(0);
+    (PortEnd(line), output, input)
 }
 
 /// What tells a port that it should look at its line again.
@@ -40,28 +44,47 @@ struct Line {
 
 #[derive(Default)]
 struct Queues {
+    /// Counts the calls, so that the ends of one that is over do not meddle with the next.
+    call: u64,
     output: VecDeque<u8>,
     input: VecDeque<u8>,
     /// A byte was refused, so the port waits for room.
     refused: bool,
     /// The port has seen the end of the input, so it waits for more.
     drained: bool,
-    port_gone: bool,
+    /// The call is over.
+    hung_up: bool,
     reader_gone: bool,
     reader_waits: bool,
     writer_waits: bool,
 }
 
+impl Queues {
+    /// Whether `call` is over.
+    fn is_over(&self, call: u64) -> bool {
+        self.hung_up || self.call != call
+    }
+}
+
 impl Line {
+    /// The launcher's two ends of `call`.
+    fn ends(self: &Arc<Self>, call: u64) -> (Output, Input) {
+        let line = self.clone();
+        let output = Output { line, call };
+        let line = self.clone();
+        (output, Input { line, call })
+    }
+
     fn queues(&self) -> MutexGuard<'_, Queues> {
         // Nothing panics with the lock held; if it did, the queues would still be queues of bytes.
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn hang_up(&self) {
-        self.queues().port_gone = true;
-        self.output_came.notify_one();
-        self.input_left.notify_one();
+        self.queues().hung_up = true;
+        // An end of a call that is over may wait besides the one of this call.
+        self.output_came.notify_all();
+        self.input_left.notify_all();
     }
 
     fn tell_port(&self) {
@@ -117,49 +140,66 @@ impl Drop for PortEnd {
     }
 }
 
-/// Ends a line from the launcher's side when its machine has come to rest: a port that will not be used again may
-/// live on with its machine for long.
-pub struct HangUp(Arc<Line>);
+/// Ends and begins a line's calls from the launcher's side: a port may outlive the machine's rest by far.
+pub struct Hook(Arc<Line>);
 
-impl HangUp {
+impl Hook {
     /// No more comes from the port, and nothing goes to it. What it has sent can still be read.
     pub fn hang_up(&self) {
         self.0.hang_up();
     }
+
+    /// Begins a new call: nothing of the last one is left, and its ends are dead.
+    pub fn pick_up(&self) -> (Output, Input) {
+        let mut queues = self.0.queues();
+        let call = queues.call + 1;
+        *queues = Queues {
+            call,
+            // The port learns of this call's input as of the first one's.
+            ..Queues::default()
+        };
+        drop(queues);
+        self.0.output_came.notify_all();
+        self.0.input_left.notify_all();
+        self.0.ends(call)
+    }
 }
 
-/// What the guest sends. A read waits for bytes; the end comes when the port is gone and everything has been read.
-pub struct Output(Arc<Line>);
+/// What the guest sends. A read waits for bytes; the end comes when the call is over and everything has been read.
+pub struct Output {
+    line: Arc<Line>,
+    call: u64,
+}
 
 impl Output {
     /// What hangs this line up.
-    pub fn hang_up(&self) -> HangUp {
-        HangUp(self.0.clone())
+    pub fn hook(&self) -> Hook {
+        Hook(self.line.clone())
     }
 }
 
 impl Read for Output {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut queues = self.0.queues();
+        let mut queues = self.line.queues();
         if queues.output.is_empty() {
-            while queues.output.is_empty() && !queues.port_gone {
+            while queues.output.is_empty() && !queues.is_over(self.call) {
                 queues.reader_waits = true;
-                queues = self
-                    .0
-                    .output_came
-                    .wait(queues)
-                    .unwrap_or_else(PoisonError::into_inner);
+                let woken = self.line.output_came.wait(queues);
+                queues = woken.unwrap_or_else(PoisonError::into_inner);
             }
-            if !queues.port_gone {
+            if !queues.is_over(self.call) {
                 drop(queues);
                 std::thread::sleep(GATHER);
-                queues = self.0.queues();
+                queues = self.line.queues();
             }
+        }
+        if queues.call != self.call {
+            return Ok(0);
         }
         let count = queues.output.read(buffer)?;
         if std::mem::take(&mut queues.refused) {
             drop(queues);
-            self.0.tell_port();
+            self.line.tell_port();
         }
         Ok(count)
     }
@@ -167,32 +207,35 @@ impl Read for Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        let mut queues = self.0.queues();
+        let mut queues = self.line.queues();
+        if queues.call != self.call {
+            return;
+        }
         queues.reader_gone = true;
         queues.output.clear();
         let refused = std::mem::take(&mut queues.refused);
         drop(queues);
         if refused {
-            self.0.tell_port();
+            self.line.tell_port();
         }
     }
 }
 
-/// What the guest receives. A write waits for room; it fails once the port is gone.
-pub struct Input(Arc<Line>);
+/// What the guest receives. A write waits for room; it fails once the call is over.
+pub struct Input {
+    line: Arc<Line>,
+    call: u64,
+}
 
 impl Write for Input {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut queues = self.0.queues();
-        while queues.input.len() >= CAPACITY && !queues.port_gone {
+        let mut queues = self.line.queues();
+        while queues.input.len() >= CAPACITY && !queues.is_over(self.call) {
             queues.writer_waits = true;
-            queues = self
-                .0
-                .input_left
-                .wait(queues)
-                .unwrap_or_else(PoisonError::into_inner);
+            let woken = self.line.input_left.wait(queues);
+            queues = woken.unwrap_or_else(PoisonError::into_inner);
         }
-        if queues.port_gone {
+        if queues.is_over(self.call) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let count = bytes.len().min(CAPACITY - queues.input.len());
@@ -201,7 +244,7 @@ impl Write for Input {
         let news = std::mem::take(&mut queues.drained) || queues.input.len() == count;
         drop(queues);
         if news {
-            self.0.tell_port();
+            self.line.tell_port();
         }
         Ok(count)
     }
@@ -288,7 +331,7 @@ mod tests {
         let sent = vec![b'x'; CAPACITY];
         assert!(sent.iter().all(|&byte| port.put(byte)));
         assert!(!port.put(b'y'));
-        output.hang_up().hang_up();
+        output.hook().hang_up();
         assert!(input.write(b"x").is_err());
         // The port, told of the room, brings what was refused.
         let port = Mutex::new(port);
@@ -304,6 +347,37 @@ mod tests {
         output.read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes.len(), CAPACITY + 1);
         assert_eq!(bytes.last(), Some(&b'y'));
+    }
+
+    #[test]
+    fn a_new_call_has_nothing_of_the_last() {
+        let (mut port, mut output, mut input) = serial_line();
+        let hook = output.hook();
+        assert!(port.put(b'a'));
+        input.write_all(b"old").unwrap();
+        hook.hang_up();
+        let (mut new_output, mut new_input) = hook.pick_up();
+        assert_eq!((port.take(), output.read(&mut [0]).unwrap()), (None, 0));
+        assert!(input.write(b"x").is_err());
+        // The old ends' going away is nothing to the new call.
+        drop((output, input));
+        let calls = counting(&port);
+        new_input.write_all(b"n").unwrap();
+        assert_eq!((port.take(), calls.load(Ordering::SeqCst)), (Some(b'n'), 1));
+        assert!(port.put(b'b'));
+        let mut byte = [0];
+        assert_eq!((new_output.read(&mut byte).unwrap(), byte), (1, *b"b"));
+    }
+
+    #[test]
+    fn whoever_waits_in_a_call_learns_that_it_is_over() {
+        let (_port, mut output, mut input) = serial_line();
+        let hook = output.hook();
+        let reader = thread::spawn(move || output.read(&mut [0]).unwrap());
+        let writer = thread::spawn(move || input.write_all(&[0; 2 * CAPACITY]).is_err());
+        thread::sleep(Duration::from_millis(5));
+        let _ends = hook.pick_up();
+        assert_eq!((reader.join().unwrap(), writer.join().unwrap()), (0, true));
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use super::meant::Meant;
 use super::{on_terminal, say};
-use crate::backend::console::{HangUp, serial_line};
+use crate::backend::console::{Hook, serial_line};
 use crate::machine::{self, Cables, Machine, Outcome};
-use crate::sandbox::{self, MachineEnd, Streams, Verdict, Wiring};
+use crate::sandbox::{self, Lines, MachineEnd, Streams, Verdict, Wiring};
 use guest::protocol::Window;
 use hvf_sys::tty;
 use std::io::{self, IsTerminal};
@@ -47,34 +47,36 @@ fn prepare(meant: &Meant) -> Result<(Wiring, Streams), String> {
     })?;
     let (com1, console, _) = serial_line();
     let (com2, from_guest, to_guest) = serial_line();
-    let lines = [console.hang_up(), from_guest.hang_up()];
+    let (console_hook, link_hook) = (console.hook(), from_guest.hook());
     let machine = machine::build(&meant.machine, Cables { com1, com2 });
     let machine = machine.map_err(|error| error.to_string())?;
-    let wiring = Wiring {
+    let lines = Lines {
         from_guest: Box::new(from_guest),
         to_guest: Box::new(to_guest),
         console: Box::new(console),
-        machine: Arc::new(Launched {
-            machine,
-            lines,
-            started: Instant::now(),
-        }),
     };
-    Ok((wiring, streams))
+    let machine = Arc::new(Launched {
+        machine,
+        console: console_hook,
+        link: link_hook,
+    });
+    Ok((Wiring { lines, machine }, streams))
 }
 
-/// The machine as its session sees it: when it ends, so do its lines.
+/// The machine as its session sees it: its lines' calls last as long as its rounds.
 struct Launched {
     machine: Machine,
-    lines: [HangUp; 2],
-    started: Instant,
+    console: Hook,
+    link: Hook,
 }
 
 impl sandbox::Machine for Launched {
     fn wait(&self) -> MachineEnd {
+        let started = Instant::now();
         let outcome = self.machine.wait();
-        self.lines.iter().for_each(HangUp::hang_up);
-        let (retired, run) = (self.machine.retired(), self.started.elapsed());
+        self.console.hang_up();
+        self.link.hang_up();
+        let (retired, run) = (self.machine.retired(), started.elapsed());
         log::info!("the machine ended: {outcome:?}");
         log::info!("{retired} guest instructions in {:.3} s", run.as_secs_f64());
         match outcome {
@@ -84,6 +86,18 @@ impl sandbox::Machine for Launched {
             Outcome::TripleFault(detail) => MachineEnd::TripleFault(detail),
             Outcome::HostFailure(sentence) => MachineEnd::Failed(sentence),
         }
+    }
+
+    fn restart(&self) -> Result<Lines, String> {
+        // Before the machine can send anything.
+        let (console, _) = self.console.pick_up();
+        let (from_guest, to_guest) = self.link.pick_up();
+        self.machine.restart().map_err(|error| error.to_string())?;
+        Ok(Lines {
+            from_guest: Box::new(from_guest),
+            to_guest: Box::new(to_guest),
+            console: Box::new(console),
+        })
     }
 
     fn stop(&self) {

@@ -28,18 +28,26 @@ const STOP_PATIENCE: Duration = Duration::from_secs(2);
 pub trait Machine: Send + Sync + 'static {
     /// Waits for its end.
     fn wait(&self) -> MachineEnd;
+    /// Starts it again after its end, with new lines: those it had are at their ends. An error is a sentence.
+    fn restart(&self) -> Result<Lines, String>;
     /// Ends it. `wait` returns soon after.
     fn stop(&self);
 }
 
-/// What leads into the machine.
-pub struct Wiring {
+/// The lines into the machine, from one start of it to its end.
+pub struct Lines {
     /// What init sends.
     pub from_guest: Box<dyn Read + Send>,
     /// What init receives.
     pub to_guest: Box<dyn Write + Send>,
     /// What the kernel prints.
     pub console: Box<dyn Read + Send>,
+}
+
+/// What leads into the machine.
+pub struct Wiring {
+    /// Its lines.
+    pub lines: Lines,
     /// The machine itself.
     pub machine: Arc<dyn Machine>,
 }
@@ -92,6 +100,8 @@ pub fn run(plan: &Plan, wiring: Wiring, streams: Streams) -> (Verdict, Vec<Strin
 struct Drive {
     session: Session,
     events: Receiver<Event>,
+    /// For the threads of the next start.
+    sender: SyncSender<Event>,
     frames: Sender<Frame>,
     stdout: Sender<Vec<u8>>,
     stderr: Sender<Vec<u8>>,
@@ -99,17 +109,19 @@ struct Drive {
     terminal: File,
     raw: Option<RawMode>,
     machine: Arc<dyn Machine>,
+    /// The machine has ended and not started again.
+    at_rest: bool,
     log: Arc<Mutex<KernelLog>>,
+    /// What the kernel's lines end with on our standard error, where they are shown.
+    echo: Option<&'static str>,
 }
 
 impl Drive {
     fn launch(plan: &Plan, wiring: Wiring, streams: Streams) -> io::Result<Self> {
         let (sender, events) = sync_channel(EVENTS);
-        let (frames, frame_queue) = channel();
         let (stdout, stdout_queue) = channel();
         let (stderr, stderr_queue) = channel();
         let allowance = SharedAllowance::default();
-        let log = Arc::<Mutex<KernelLog>>::default();
         let has_terminal = plan.start.terminal.is_some();
         let terminal = streams.stdin.try_clone()?;
 
@@ -122,17 +134,6 @@ impl Drive {
         let window = streams.stdin.try_clone()?;
         spawn("signals", &sender, move |events| {
             forward_signals(&mut signals, &window, &events);
-        })?;
-        spawn("link-in", &sender, move |events| {
-            decode_link(wiring.from_guest, &events);
-        })?;
-        spawn("link-out", &sender, move |_| {
-            encode_link(wiring.to_guest, &frame_queue);
-        })?;
-        spawn("console", &sender, {
-            let log = log.clone();
-            let echo = plan.show_console.then_some(line_end(has_terminal));
-            move |events| keep_console(wiring.console, &log, echo, &events)
         })?;
         spawn("stdin", &sender, {
             let allowance = allowance.clone();
@@ -151,38 +152,67 @@ impl Drive {
         spawn("stderr", &sender, move |events| {
             write_output(streams.stderr, Stream::Stderr, &stderr_queue, &events);
         })?;
-        spawn("machine", &sender, {
-            let machine = wiring.machine.clone();
-            move |events| {
-                let _ = events.send(Event::Machine(machine.wait()));
-            }
-        })?;
-        Ok(Self {
+        let mut drive = Self {
             session: Session::new(plan.start.clone(), plan.limit, Instant::now()),
             events,
-            frames,
+            sender,
+            // Leads nowhere before the lines are connected.
+            frames: channel().0,
             stdout,
             stderr,
             allowance,
             terminal,
             raw: None,
             machine: wiring.machine,
-            log,
+            at_rest: false,
+            log: Arc::default(),
+            echo: plan.show_console.then_some(line_end(has_terminal)),
+        };
+        drive.connect(wiring.lines)?;
+        Ok(drive)
+    }
+
+    /// Starts the threads that last from one start of the machine to its end.
+    fn connect(&mut self, lines: Lines) -> io::Result<()> {
+        let (frames, frame_queue) = channel();
+        self.frames = frames;
+        spawn("link-in", &self.sender, move |events| {
+            decode_link(lines.from_guest, &events);
+        })?;
+        spawn("link-out", &self.sender, move |_| {
+            encode_link(lines.to_guest, &frame_queue);
+        })?;
+        spawn("console", &self.sender, {
+            let (log, echo) = (self.log.clone(), self.echo);
+            move |events| keep_console(lines.console, &log, echo, &events)
+        })?;
+        spawn("machine", &self.sender, {
+            let machine = self.machine.clone();
+            move |events| {
+                let _ = events.send(Event::Machine(machine.wait()));
+            }
         })
     }
 
+    /// Starts the machine again; gives a sentence where that fails.
+    fn restart(&mut self) -> Result<(), String> {
+        let lines = self.machine.restart()?;
+        self.at_rest = false;
+        self.connect(lines)
+            .map_err(|error| format!("cannot start the guest again after its reset: {error}; close some files or programs"))
+    }
+
     fn run(mut self) -> (Verdict, Vec<String>) {
-        let mut ended = false;
         let verdict = loop {
             let event = self.next_event();
-            ended |= matches!(event, Event::Machine(_));
+            self.at_rest |= matches!(event, Event::Machine(_));
             if let Some(verdict) = self.handle(event) {
                 break verdict;
             }
         };
         drop(self.raw.take());
         self.machine.stop();
-        if !ended {
+        if !self.at_rest {
             self.await_machine();
         }
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,7 +226,7 @@ impl Drive {
                 .recv_timeout(at.saturating_duration_since(Instant::now())),
             None => self.events.recv().map_err(RecvTimeoutError::from),
         };
-        // All senders gone means that all threads are: nothing can happen but what the clock says.
+        // We hold a sender ourselves, so that only the time can run out.
         received.unwrap_or(Event::Deadline)
     }
 
@@ -226,6 +256,9 @@ impl Drive {
             Action::Write(_, bytes) => drop(self.stdout.send(bytes)),
             Action::AllowInput(bytes) => self.allowance.allow(bytes),
             Action::StopInput => self.allowance.stop(),
+            Action::Restart => return self.restart().err(),
+            // Since an earlier start of the machine.
+            Action::TakeTerminal if self.raw.is_some() => {}
             Action::TakeTerminal => match RawMode::enter(&self.terminal) {
                 Ok(raw) => self.raw = Some(raw),
                 Err(error) => {

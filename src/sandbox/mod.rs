@@ -13,6 +13,6 @@ mod session;
 mod streams;
 mod verdict;
 
-pub use drive::{Machine, Plan, Streams, Wiring, run};
+pub use drive::{Lines, Machine, Plan, Streams, Wiring, run};
 pub use session::MachineEnd;
 pub use verdict::{FAILURE, Verdict};

@@ -5,7 +5,8 @@
 //! Order of an ordinary run: the guest greets (`Booting` ends), the command runs, its end arrives behind all its
 //! output, the output is passed on (`Flushing`), the guest is ordered off (`PoweringOff`), the verdict is given.
 //! A machine that ends early is judged only when the link and the console have been read to their ends, because
-//! the reason may still lie in them.
+//! the reason may still lie in them. A reset that was no death starts it again: the guest greets anew and the command
+//! runs from its beginning, with what is left of the input.
 
 use super::verdict::Verdict;
 use guest::protocol::{Frame, Start, Stream, VERSION, WINDOW, Window};
@@ -72,8 +73,10 @@ pub(super) enum Action {
     Send(Frame),
     /// Write this to our stream, and tell with `Passed`.
     Write(Stream, Vec<u8>),
-    /// Make our terminal raw.
+    /// Make our terminal raw, where it is not yet.
     TakeTerminal,
+    /// Start the machine again.
+    Restart,
     /// Read so many more bytes of our standard input.
     AllowInput(u32),
     /// Read no more of it.
@@ -98,7 +101,26 @@ struct Outlet {
     held: u32,
     /// Passed on and not yet granted to the guest again.
     owed: u32,
+    /// Of what is to be passed on: from before the last restart, nothing to the guest any more.
+    stale: u32,
     reader_gone: bool,
+}
+
+impl Outlet {
+    /// So many bytes went out: those that count for the guest of now.
+    fn passed(&mut self, count: u32) {
+        let stale = count.min(self.stale);
+        let count = (count - stale).min(self.held);
+        self.stale -= stale;
+        self.held -= count;
+        self.owed += count;
+    }
+
+    /// The guest that sent what is held is gone.
+    fn restart(&mut self) {
+        self.stale = self.stale.saturating_add(self.held);
+        (self.held, self.owed) = (0, 0);
+    }
 }
 
 /// The state of a session.
@@ -109,6 +131,10 @@ pub(super) struct Session {
     phase: Phase,
     /// Input that the guest has not yet passed on to its command.
     input_held: u32,
+    /// Input that may still be read.
+    input_allowed: u32,
+    /// There is no more input.
+    input_over: bool,
     stdout: Outlet,
     stderr: Outlet,
     panic: Option<String>,
@@ -129,6 +155,8 @@ impl Session {
             limit: limit.and_then(|limit| Some((limit, now.checked_add(limit)?))),
             phase: Phase::Booting,
             input_held: 0,
+            input_allowed: 0,
+            input_over: false,
             stdout: Outlet::default(),
             stderr: Outlet::default(),
             panic: None,
@@ -161,10 +189,15 @@ impl Session {
                 self.judge(false)
             }
             Event::Input(bytes) => {
-                self.input_held = self.input_held.saturating_add(bytes.len() as u32);
+                let count = bytes.len() as u32;
+                self.input_held = self.input_held.saturating_add(count);
+                self.input_allowed = self.input_allowed.saturating_sub(count);
                 vec![Action::Send(Frame::Data(Stream::Stdin, bytes))]
             }
-            Event::InputEnded => vec![Action::Send(Frame::End(Stream::Stdin))],
+            Event::InputEnded => {
+                self.input_over = true;
+                vec![Action::Send(Frame::End(Stream::Stdin))]
+            }
             Event::Passed(stream, count) => self.passed(stream, count, now),
             Event::ReaderGone(stream) => self.reader_gone(stream, now),
             Event::OutputFailed(sentence) => self.fail(sentence),
@@ -196,7 +229,10 @@ impl Session {
                 self.output(stream, bytes, now)
             }
             (Phase::Running, Frame::End(_)) => Vec::new(),
-            (Phase::Running, Frame::Closed(Stream::Stdin)) => vec![Action::StopInput],
+            (Phase::Running, Frame::Closed(Stream::Stdin)) => {
+                self.input_over = true;
+                vec![Action::StopInput]
+            }
             (Phase::Running, Frame::Credit(Stream::Stdin, count)) => self.credited(count),
             (Phase::Running, Frame::Exited(code)) => self.ended(Verdict::Exited(code), now),
             (Phase::Running, Frame::Killed(signal)) => self.ended(Verdict::Killed(signal), now),
@@ -213,12 +249,26 @@ impl Session {
 
     fn greeted(&mut self) -> Actions {
         self.phase = Phase::Running;
-        let terminal = self.start.terminal.map(|_| Action::TakeTerminal);
-        let start = Action::Send(Frame::Start(self.start.clone()));
-        terminal
-            .into_iter()
-            .chain([start, Action::AllowInput(WINDOW)])
-            .collect()
+        let mut actions = Vec::new();
+        if self.start.terminal.is_some() {
+            actions.push(Action::TakeTerminal);
+        }
+        actions.push(Action::Send(Frame::Start(self.start.clone())));
+        if self.input_over {
+            actions.push(Action::Send(Frame::End(Stream::Stdin)));
+        } else {
+            actions.push(Action::AllowInput(WINDOW - self.input_allowed));
+            self.input_allowed = WINDOW;
+        }
+        for (outlet, stream) in [
+            (&self.stdout, Stream::Stdout),
+            (&self.stderr, Stream::Stderr),
+        ] {
+            if outlet.reader_gone {
+                actions.push(Action::Send(Frame::Closed(stream)));
+            }
+        }
+        actions
     }
 
     /// A guest that goes on after what looked like its kernel's last line has not died.
@@ -255,9 +305,7 @@ impl Session {
 
     fn passed(&mut self, stream: Stream, count: u32, now: Instant) -> Actions {
         let outlet = self.outlet(stream);
-        let count = count.min(outlet.held);
-        outlet.held -= count;
-        outlet.owed += count;
+        outlet.passed(count);
         let mut actions = Vec::new();
         if outlet.owed >= WINDOW / 4 {
             let owed = std::mem::take(&mut outlet.owed);
@@ -270,7 +318,7 @@ impl Session {
     fn reader_gone(&mut self, stream: Stream, now: Instant) -> Actions {
         let outlet = self.outlet(stream);
         outlet.reader_gone = true;
-        outlet.held = 0;
+        (outlet.held, outlet.stale) = (0, 0);
         let mut actions = vec![Action::Send(Frame::Closed(stream))];
         actions.extend(self.flushed(now));
         actions
@@ -284,6 +332,7 @@ impl Session {
             );
         };
         self.input_held = held;
+        self.input_allowed += count;
         vec![Action::AllowInput(count)]
     }
 
@@ -309,7 +358,8 @@ impl Session {
         let Phase::Flushing(verdict) = &self.phase else {
             return Vec::new();
         };
-        if self.stdout.held > 0 || self.stderr.held > 0 {
+        let on_the_way = |outlet: &Outlet| outlet.held > 0 || outlet.stale > 0;
+        if on_the_way(&self.stdout) || on_the_way(&self.stderr) {
             return Vec::new();
         }
         let verdict = verdict.clone();
@@ -340,8 +390,26 @@ impl Session {
         if !early || !(known || impatient) {
             return Vec::new();
         }
+        let reset = self.machine == Some(MachineEnd::Reset) && self.panic.is_none();
+        // A guest that resets before it has come up would do so for ever.
+        if reset && known && self.phase == Phase::Running {
+            return self.restart();
+        }
         let verdict = self.verdict_of_death();
         self.finish(verdict)
+    }
+
+    /// The guest wants to start again.
+    fn restart(&mut self) -> Actions {
+        self.phase = Phase::Booting;
+        self.stdout.restart();
+        self.stderr.restart();
+        // What the guest had of the input is gone with it.
+        self.input_held = 0;
+        self.machine = None;
+        (self.link_ended, self.console_ended) = (false, false);
+        self.patience = None;
+        vec![Action::Restart]
     }
 
     fn verdict_of_death(&self) -> Verdict {
@@ -358,7 +426,7 @@ impl Session {
             (Some(MachineEnd::Reset), None) => "reset itself",
         };
         match self.phase {
-            Phase::Running if self.start.argv.is_empty() => Verdict::PoweredOff,
+            Phase::Running if self.machine == Some(MachineEnd::PoweredOff) => Verdict::PoweredOff,
             Phase::Running => Verdict::Died(format!("the guest {what} before the command ended")),
             _ => Verdict::Died(format!(
                 "the guest {what} before its init could run the command"

@@ -278,17 +278,71 @@ fn a_triple_fault_is_always_death() {
 }
 
 #[test]
-fn powering_off_is_a_shells_end_but_not_a_commands() {
-    let mut shell = Bench::running(&[]);
-    assert_eq!(
-        verdict(&shell.die(MachineEnd::PoweredOff)),
-        &Verdict::PoweredOff
-    );
-    let mut command = Bench::running(&["poweroff"]);
-    let died = command.die(MachineEnd::PoweredOff);
-    assert_eq!(verdict(&died).code(), 123);
+fn powering_off_is_an_end_in_order() {
+    for argv in [&["poweroff"][..], &[]] {
+        let mut bench = Bench::running(argv);
+        assert_eq!(
+            verdict(&bench.die(MachineEnd::PoweredOff)),
+            &Verdict::PoweredOff
+        );
+    }
+    let mut booting = Bench::new(Start::default(), None);
+    assert_eq!(verdict(&booting.die(MachineEnd::PoweredOff)).code(), 123);
+}
+
+#[test]
+fn a_reset_starts_everything_again() {
+    let mut bench = Bench::running(&["sh"]);
+    assert_eq!(bench.die(MachineEnd::Reset), [Action::Restart]);
+    assert_eq!(bench.session.deadline(), None);
+    let again = bench.frame(Frame::Hello(VERSION));
+    assert!(matches!(&again[0], Action::Send(Frame::Start(start)) if start.argv == [b"sh"]));
+    // All that was allowed before may still be read.
+    assert_eq!(again[1..], [Action::AllowInput(0)]);
+    bench.frame(Frame::Exited(5));
+    let end = bench.on(Event::Machine(MachineEnd::PoweredOff));
+    assert_eq!(verdict(&end), &Verdict::Exited(5));
+}
+
+#[test]
+fn what_lay_in_a_guest_that_reset_counts_no_more() {
+    let mut bench = Bench::running(&["sh"]);
+    bench.on(Event::Input(b"lost".to_vec()));
+    bench.output(Stream::Stdout, 100);
+    assert_eq!(bench.die(MachineEnd::Reset), [Action::Restart]);
+    let again = bench.frame(Frame::Hello(VERSION));
+    assert_eq!(again[1], Action::AllowInput(4));
+    // The new guest has its whole window, whatever the old one's output is waiting for.
+    let all = vec![b'x'; WINDOW as usize];
+    let write = Action::Write(Stream::Stdout, all.clone());
+    assert_eq!(bench.frame(Frame::Data(Stream::Stdout, all)), [write]);
+    bench.frame(Frame::Exited(0));
+    assert_eq!(bench.on(Event::Passed(Stream::Stdout, 100)), []);
+    let rest = bench.on(Event::Passed(Stream::Stdout, WINDOW));
+    assert_eq!(rest.last(), Some(&Action::Send(Frame::PowerOff)));
+}
+
+#[test]
+fn a_guest_that_starts_again_learns_which_streams_have_ended() {
+    let mut bench = Bench::running(&["sh"]);
+    bench.on(Event::InputEnded);
+    bench.on(Event::ReaderGone(Stream::Stderr));
+    assert_eq!(bench.die(MachineEnd::Reset), [Action::Restart]);
+    let again = bench.frame(Frame::Hello(VERSION));
+    let told = [
+        Action::Send(Frame::End(Stream::Stdin)),
+        Action::Send(Frame::Closed(Stream::Stderr)),
+    ];
+    assert_eq!(again[1..], told);
+}
+
+#[test]
+fn a_guest_that_resets_before_it_has_come_up_is_dead() {
     let mut booting = Bench::new(Start::default(), None);
     assert_eq!(verdict(&booting.die(MachineEnd::Reset)).code(), 123);
+    let mut bench = Bench::running(&["sh"]);
+    assert_eq!(bench.die(MachineEnd::Reset), [Action::Restart]);
+    assert_eq!(verdict(&bench.die(MachineEnd::Reset)).code(), 123);
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub enum Verdict {
     Killed(u8),
     /// The command could not be started, for this reason.
     Refused(Refusal, String),
-    /// The person ended the login shell's machine from inside.
+    /// The guest powered its machine off, as it was told from inside.
     PoweredOff,
     /// The guest died, as the sentence says.
     Died(String),
@@ -59,7 +59,8 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Exited(_) | Self::Killed(_) | Self::Signalled(_) | Self::PoweredOff => Ok(()),
+            Self::Exited(_) | Self::Killed(_) | Self::Signalled(_) => Ok(()),
+            Self::PoweredOff => write!(f, "the guest powered off"),
             Self::Refused(_, text) => f.write_str(&printable(text)),
             Self::Died(text) | Self::Failed(text) => f.write_str(text),
             Self::TimedOut(limit) => write!(

@@ -1,5 +1,6 @@
 //! How runs end: the command's own code, a signal, the guest's death, time, and ourselves.
 
+use crate::disk::script;
 use crate::launcher::{Program, Running};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -91,6 +92,37 @@ fn a_triple_fault_is_123_and_says_so() {
     assert_eq!(finished.code(), 123, "{finished}");
     let complaint = finished.complaint();
     assert!(complaint.contains("triple fault"), "{complaint}");
+}
+
+/// By the way that a person goes, which asks our init, and by the kernel's own.
+#[test]
+fn powering_off_ends_with_0() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    for command in ["poweroff", "halt", "poweroff -f"] {
+        let finished = xlaunch.shell(&format!("{command}; sleep 1000"));
+        assert_eq!(finished.code(), 0, "{command}: {finished}");
+        assert_eq!(finished.complaint(), "xlaunch: the guest powered off\n");
+    }
+}
+
+/// The disk's changes and the rest of the input outlast a reset; the command starts from its beginning.
+#[test]
+fn a_reboot_comes_back_up_in_the_same_process() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let place = tempfile::TempDir::new().unwrap();
+    let image = place.path().join("disk.img");
+    let image = image.to_str().unwrap();
+    script("scripts/make-disk", &["busybox", image]);
+    let command = "n=$(cat /root/count 2>/dev/null || echo 0); echo start $n
+        echo $((n + 1)) > /root/count; sync
+        case $n in 0) reboot;; 1) reboot -f;; *) exit 7;; esac; sleep 1000";
+    let finished = xlaunch.run(&[image, "--", "sh", "-c", command]);
+    assert_eq!(finished.code(), 7, "{finished}");
+    assert_eq!(finished.text(), "start 0\nstart 1\nstart 2\n");
 }
 
 #[test]

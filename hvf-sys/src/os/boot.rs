@@ -69,13 +69,22 @@ pub fn sync() {
 
 /// Powers the machine off. Only process 1 may: anybody else would pull the plug of a working system.
 pub fn power_off() -> io::Error {
+    end_system(libc::RB_POWER_OFF)
+}
+
+/// Starts the machine again, as process 1 only.
+pub fn restart() -> io::Error {
+    end_system(libc::RB_AUTOBOOT)
+}
+
+fn end_system(how: libc::c_int) -> io::Error {
     if std::process::id() != 1 {
         return io::ErrorKind::PermissionDenied.into();
     }
     // SAFETY: takes an integer; it returns only when it fails.
-    match check(unsafe { libc::reboot(libc::RB_POWER_OFF) }) {
+    match check(unsafe { libc::reboot(how) }) {
         Err(error) => error,
-        Ok(_) => io::Error::other("the machine stays on"),
+        Ok(_) => io::Error::other("the machine goes on"),
     }
 }
 
@@ -89,7 +98,9 @@ mod tests {
 
     #[test]
     fn a_working_system_is_not_powered_off() {
-        assert_eq!(power_off().kind(), io::ErrorKind::PermissionDenied);
+        for error in [power_off(), restart()] {
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        }
     }
 
     #[test]

@@ -22,6 +22,10 @@ impl Signal {
     pub const TERMINATE: Self = Self(libc::SIGTERM);
     /// The terminal changed its size.
     pub const WINDOW: Self = Self(libc::SIGWINCH);
+    /// The first signal without a meaning of its own.
+    pub const USER_1: Self = Self(libc::SIGUSR1);
+    /// The second one.
+    pub const USER_2: Self = Self(libc::SIGUSR2);
     /// A child changed its state.
     pub const CHILD: Self = Self(libc::SIGCHLD);
     /// The end, without appeal.

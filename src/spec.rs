@@ -72,11 +72,25 @@ impl std::fmt::Debug for Image {
     }
 }
 
-/// One disk. What the guest writes is thrown away when the machine ends; the file never changes.
+/// One disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disk {
-    /// The raw image.
+    /// The raw image: a file or a block device.
     pub path: PathBuf,
+    /// What becomes of what the guest writes.
+    pub access: DiskAccess,
+}
+
+/// What becomes of what a guest writes to a disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DiskAccess {
+    /// It is gone when the machine ends; the image never changes.
+    #[default]
+    ThrowAway,
+    /// It goes to the image.
+    Keep,
+    /// There is nothing: the guest sees a disk that it cannot write to.
+    ReadOnly,
 }
 
 /// A number of bytes of memory that a machine can have.

@@ -48,12 +48,20 @@ pub fn split(pieces: &[Piece], at: u64) -> (Vec<Piece>, Vec<Piece>) {
 }
 
 /// Opens a file to be a disk. It does not wait, whatever the path names: a FIFO opens (and is told from a file by
-/// its type), and nothing becomes our terminal.
+/// its type), and nothing becomes our terminal. A block device is not opened for writing while the host itself has
+/// it mounted, where the host can tell.
 pub fn open_image(path: &Path, write: bool) -> io::Result<File> {
+    let device = std::fs::metadata(path).is_ok_and(|it| it.file_type().is_block_device());
+    // Without O_CREAT, which open(2) of Linux allows for block devices.
+    let alone = if cfg!(target_os = "linux") && write && device {
+        libc::O_EXCL
+    } else {
+        0
+    };
     OpenOptions::new()
         .read(true)
         .write(write)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | alone)
         .open(path)
 }
 
@@ -163,15 +171,36 @@ pub fn write_from_ram(file: &File, offset: u64, ram: &Ram, pieces: &[Piece]) -> 
 /// Gives a part of the file back to the file system; it reads as zeros from then on.
 #[cfg(target_os = "linux")]
 pub fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
-    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-    // SAFETY: the call takes no pointer.
-    let result =
-        unsafe { libc::fallocate(file.as_raw_fd(), mode, position(offset)?, position(len)?) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
+    fallocate(file, libc::FALLOC_FL_PUNCH_HOLE, offset, len)
+}
+
+/// Makes a part of the file read as zeros, and keeps its space.
+#[cfg(target_os = "linux")]
+pub fn zero_range(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    fallocate(file, libc::FALLOC_FL_ZERO_RANGE, offset, len)
+}
+
+/// Works on a part of a file, which keeps its length.
+#[cfg(target_os = "linux")]
+fn fallocate(file: &File, mode: libc::c_int, offset: u64, len: u64) -> io::Result<()> {
+    let mode = mode | libc::FALLOC_FL_KEEP_SIZE;
+    let (offset, len) = (position(offset)?, position(len)?);
+    loop {
+        // SAFETY: the call takes no pointer.
+        if unsafe { libc::fallocate(file.as_raw_fd(), mode, offset, len) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
     }
+}
+
+/// There is no call for it: zeros must be written.
+#[cfg(not(target_os = "linux"))]
+pub fn zero_range(_: &File, _: u64, _: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Gives a part of the file back to the file system; it reads as zeros from then on. Offset and length must be

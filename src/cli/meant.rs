@@ -8,7 +8,7 @@ use super::typed::Run;
 use super::usage::Usage;
 use super::values;
 use crate::sandbox::Plan;
-use crate::spec::{CpuCount, Disk, Engine, Image, MachineSpec, MemorySize};
+use crate::spec::{CpuCount, Disk, DiskAccess, Engine, Image, MachineSpec, MemorySize};
 use guest::protocol::{PAYLOAD_MAX, Start, Window};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -99,13 +99,33 @@ fn named(flag: &str, path: &str) -> Result<PathBuf, Usage> {
     Ok(PathBuf::from(path))
 }
 
+/// The virtio-blk disks: the root, whose name is taken as it is, then the others.
 fn disks(run: &Run) -> Result<Vec<Disk>, Usage> {
+    let access = access(run);
     let path = run.disk.as_deref().map(|path| named("disk image", path));
-    Ok(path
-        .transpose()?
-        .map(|path| Disk { path })
-        .into_iter()
-        .collect())
+    let root = path.map(|path| path.map(|path| Disk { path, access }));
+    let others = run
+        .disks
+        .iter()
+        .map(|text| values::disk("--disk", text, access));
+    let disks: Vec<Disk> = root.into_iter().chain(others).collect::<Result<_, _>>()?;
+    let kept = disks.iter().any(|disk| disk.access == DiskAccess::Keep);
+    if run.keep && !kept {
+        return Err(Usage(
+            "--keep has no disk to keep changes in; name an image without :ro, or leave --keep out"
+                .to_owned(),
+        ));
+    }
+    Ok(disks)
+}
+
+/// What becomes of changes to disks for which nothing else is said.
+fn access(run: &Run) -> DiskAccess {
+    if run.keep {
+        DiskAccess::Keep
+    } else {
+        DiskAccess::ThrowAway
+    }
 }
 
 fn cmdline(run: &Run) -> Result<String, Usage> {
@@ -216,6 +236,8 @@ mod tests {
             memory: some("512M"),
             cpus: some("4"),
             engine: some("soft"),
+            disks: vec!["data:ro".to_owned(), "more.img".to_owned()],
+            keep: false,
             kernel: some("/boot/vmlinuz"),
             initrd: some("initrd.cpio"),
             append: vec!["debug".to_owned(), "a=b c".to_owned()],
@@ -238,15 +260,51 @@ mod tests {
             meant.machine.cmdline,
             "console=ttyS0 panic=-1 xlaunch.root=/dev/vda debug a=b c"
         );
-        let disk = Disk {
-            path: "disk.img".into(),
+        let disk = |path: &str, access| Disk {
+            path: path.into(),
+            access,
         };
-        assert_eq!(meant.machine.disks, [disk]);
+        let expected = [
+            disk("disk.img", DiskAccess::ThrowAway),
+            disk("data", DiskAccess::ReadOnly),
+            disk("more.img", DiskAccess::ThrowAway),
+        ];
+        assert_eq!(meant.machine.disks, expected);
         assert_eq!(meant.plan.start.argv, [b"ls".to_vec(), vec![0xff]]);
         assert_eq!(meant.plan.start.env, [b"A=1".to_vec()]);
         assert_eq!(meant.plan.start.cwd, b"/tmp");
         assert_eq!(meant.plan.limit, Some(Duration::from_secs(300)));
         assert!(meant.plan.show_console);
+    }
+
+    #[test]
+    fn changes_are_kept_where_that_is_asked_for() {
+        let disks = |disk: Option<&str>, disks: &[&str]| {
+            let run = Run {
+                disk: disk.map(str::to_owned),
+                disks: disks.iter().map(|&text| text.to_owned()).collect(),
+                keep: true,
+                ..Run::default()
+            };
+            meant(&run, Vec::new(), &host()).map(|it| it.machine.disks)
+        };
+        let (keep, refuse) = (DiskAccess::Keep, DiskAccess::ReadOnly);
+        let found = disks(Some("root:ro"), &["a", "b:ro", "c:ro:rw"]).unwrap();
+        let found: Vec<_> = found
+            .iter()
+            .map(|disk| (disk.path.to_str().unwrap(), disk.access))
+            .collect();
+        let expected = [
+            ("root:ro", keep),
+            ("a", keep),
+            ("b", refuse),
+            ("c:ro", keep),
+        ];
+        assert_eq!(found, expected);
+        for nothing in [disks(None, &[]), disks(None, &["a:ro"])] {
+            let complaint = nothing.unwrap_err().to_string();
+            assert!(complaint.contains("--keep has no disk"), "{complaint}");
+        }
     }
 
     #[test]
@@ -295,6 +353,10 @@ mod tests {
             },
             Run {
                 disk: empty.clone(),
+                ..Run::default()
+            },
+            Run {
+                disks: vec![":ro".to_owned()],
                 ..Run::default()
             },
             Run {

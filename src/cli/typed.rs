@@ -10,10 +10,11 @@ use std::ffi::OsString;
 
 const PROGRAM: &str = "xlaunch";
 /// The flags that take a value: long name and letter.
-const VALUED: [(&str, Option<char>); 10] = [
+const VALUED: [(&str, Option<char>); 11] = [
     ("--memory", Some('m')),
     ("--cpus", Some('c')),
     ("--engine", None),
+    ("--disk", None),
     ("--kernel", None),
     ("--initrd", None),
     ("--append", None),
@@ -54,7 +55,7 @@ enum Verb {
     error_code(128, "And above: 128+n, the command or xlaunch was ended by signal n.")
 )]
 pub(super) struct Run {
-    /// a raw disk image whose Linux file system becomes the root; it is never changed
+    /// a raw disk image whose Linux file system becomes the root; without --keep it is never changed
     #[argh(positional)]
     pub(super) disk: Option<String>,
 
@@ -69,6 +70,14 @@ pub(super) struct Run {
     /// what executes the guest: auto, hvf, kvm or soft (default auto)
     #[argh(option, arg_name = "name")]
     pub(super) engine: Option<String>,
+
+    /// a further raw disk image, with :ro for a read-only disk: /dev/vdb and so on
+    #[argh(option, long = "disk", arg_name = "file[:ro]")]
+    pub(super) disks: Vec<String>,
+
+    /// write the guest's changes to the images themselves, but for those with :ro
+    #[argh(switch)]
+    pub(super) keep: bool,
 
     /// boot this bzImage instead of the built-in kernel
     #[argh(option, arg_name = "file")]
@@ -279,6 +288,10 @@ mod tests {
             "--append",
             "a=b c",
             "--append=d",
+            "--disk=b:ro",
+            "--disk",
+            "c",
+            "--keep",
             "--timeout",
             "5m",
             "-e",
@@ -300,6 +313,8 @@ mod tests {
             memory: None,
             cpus: some("4"),
             engine: some("soft"),
+            disks: vec!["b:ro".to_owned(), "c".to_owned()],
+            keep: true,
             kernel: some("k"),
             initrd: some("i"),
             append: vec!["a=b c".to_owned(), "d".to_owned()],

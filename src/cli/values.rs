@@ -1,7 +1,9 @@
 //! The values of flags: from text to what they mean, with errors that name both.
 
 use super::usage::Usage;
-use crate::spec::{CPUS_MAX, CpuCount, Engine, GIB, KIB, MEMORY_MAX, MEMORY_MIN, MIB, MemorySize};
+use crate::spec::{
+    CPUS_MAX, CpuCount, Disk, DiskAccess, Engine, GIB, KIB, MEMORY_MAX, MEMORY_MIN, MIB, MemorySize,
+};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
@@ -50,6 +52,27 @@ pub(super) fn engine(text: &str) -> Result<Engine, Usage> {
         ))),
         _ => Err(Usage::value("--engine", text, "auto, hvf, kvm or soft")),
     }
+}
+
+/// `FILE`, `FILE:ro` or `FILE:rw`: a disk, read-only with `:ro`, otherwise with `access`. What ends in neither is a
+/// name as it is; a name that ends so itself is written with `:rw` behind it.
+pub(super) fn disk(flag: &str, text: &str, access: DiskAccess) -> Result<Disk, Usage> {
+    let (path, access) = match (text.strip_suffix(":ro"), text.strip_suffix(":rw")) {
+        (Some(path), _) => (path, DiskAccess::ReadOnly),
+        (None, Some(path)) => (path, access),
+        (None, None) => (text, access),
+    };
+    if path.is_empty() {
+        return Err(Usage::value(
+            flag,
+            text,
+            "the name of a raw image, with :ro behind it for a read-only disk",
+        ));
+    }
+    Ok(Disk {
+        path: path.into(),
+        access,
+    })
 }
 
 /// `--timeout`: whole seconds, or with s, m or h.
@@ -161,6 +184,28 @@ mod tests {
                 .to_string()
                 .contains("auto, hvf, kvm or soft")
         );
+    }
+
+    #[test]
+    fn disks_are_files_that_may_be_read_only() {
+        let (keep, refuse) = (DiskAccess::Keep, DiskAccess::ReadOnly);
+        for (text, path, access) in [
+            ("a.img", "a.img", keep),
+            ("a.img:ro", "a.img", refuse),
+            ("a.img:rw", "a.img", keep),
+            ("a:ro:rw", "a:ro", keep),
+            ("a:rw:ro", "a:rw", refuse),
+            ("a:rox", "a:rox", keep),
+            ("a:RO", "a:RO", keep),
+        ] {
+            let path = path.into();
+            let expected = Disk { path, access };
+            assert_eq!(disk("--disk", text, keep), Ok(expected), "{text}");
+        }
+        for wrong in ["", ":ro", ":rw"] {
+            let error = disk("--disk", wrong, keep).unwrap_err().to_string();
+            assert!(error.contains(&format!("--disk '{wrong}'")), "{error}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::board::{Board, Brake, Clock, Fabric};
 use super::load::Program;
 use super::threads::Machine;
 use crate::backend::console::PortEnd;
-use crate::backend::disk::{Disk, Writes};
+use crate::backend::disk::Disk;
 use crate::bus::map::{Builder as MapBuilder, Space, Widths};
 use crate::bus::{Device, Line, Slot, Timers};
 use crate::chipset::hpet::{Gate, Hpet, HpetWires};
@@ -74,8 +74,11 @@ const QUEUES: u16 = 1;
 const THREADS: usize = 2;
 
 fn open_disks(spec: &MachineSpec) -> Result<Vec<Disk>, BuildError> {
-    let open = |disk: &crate::spec::Disk| Disk::open(&disk.path, &Writes::throw_away());
-    Ok(spec.disks.iter().map(open).collect::<Result<_, _>>()?)
+    Ok(spec
+        .disks
+        .iter()
+        .map(Disk::open)
+        .collect::<Result<_, _>>()?)
 }
 
 /// The slots of so many disks: the first has its own.

@@ -11,7 +11,7 @@ use crate::backend::console::{Output, serial_line};
 use crate::bus::map::Space;
 use crate::firmware::acpi;
 use crate::layout::port;
-use crate::spec::{CpuCount, Disk, Engine, Image, MachineSpec, MemorySize};
+use crate::spec::{CpuCount, Disk, DiskAccess, Engine, Image, MachineSpec, MemorySize};
 
 /// `mov ax, 0x3400; mov dx, 0x404; out dx, ax`: SLP_EN with the type of S5.
 const POWER_OFF: &[u8] = b"\x66\xb8\x00\x34\x66\xba\x04\x04\x66\xef";
@@ -152,7 +152,8 @@ fn the_most_of_everything_fits() {
     disk.as_file().set_len(1 << 20).unwrap();
     let mut spec = spec(64, &[POWER_OFF, HALT]);
     let path = disk.path().to_owned();
-    spec.disks = vec![Disk { path }; build::DISKS];
+    let access = DiskAccess::ThrowAway;
+    spec.disks = vec![Disk { path, access }; build::DISKS];
     let (machine, _) = start(&spec);
     assert_eq!(machine.wait(), Outcome::PoweredOff);
     spec.disks.push(spec.disks[0].clone());
@@ -170,6 +171,7 @@ fn what_is_missing_is_told_before_anything_starts() {
     missing = spec(1, &[HALT]);
     missing.disks = vec![Disk {
         path: PathBuf::from("/nonexistent/disk"),
+        access: DiskAccess::Keep,
     }];
     assert!(refused(&missing).contains("/nonexistent/disk"));
 }

@@ -7,7 +7,6 @@
 //! Not modelled: secure erase, zoned devices, lifetime, a switchable write cache.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use hvf_sys::ram::{OutsideRam, Ram};
 
@@ -66,7 +65,6 @@ pub struct Blk {
     id: [u8; ID],
     queues: u16,
     config: [u8; 60],
-    failed: AtomicBool,
 }
 
 impl Blk {
@@ -81,7 +79,6 @@ impl Blk {
             queues,
             config: config(disk.sectors(), queues),
             disk,
-            failed: AtomicBool::new(false),
         }
     }
 
@@ -105,7 +102,7 @@ impl Blk {
         match header.kind {
             kind::IN => self.read(header.sector, data, ram),
             kind::OUT => self.write(header.sector, out, ram),
-            kind::FLUSH => self.done(self.disk.flush()),
+            kind::FLUSH => Ok(self.disk.flush().map(|()| 0)?),
             kind::GET_ID => Ok(data.write(ram, &self.id)? as u32),
             kind::DISCARD | kind::WRITE_ZEROES => self.clear(header.kind, out, ram),
             _ => Err(Status::Unsupported),
@@ -114,30 +111,31 @@ impl Blk {
 
     fn read(&self, sector: u64, data: &Buffers, ram: &Ram) -> Outcome {
         let offset = whole_sectors(sector, data)?;
-        self.done(self.disk.read(offset, ram, data.pieces()))?;
+        self.disk.read(offset, ram, data.pieces())?;
         Ok(data.len() as u32)
     }
 
     fn write(&self, sector: u64, data: &Buffers, ram: &Ram) -> Outcome {
         let offset = whole_sectors(sector, data)?;
-        self.done(self.disk.write(offset, ram, data.pieces()))
+        self.disk.write(offset, ram, data.pieces())?;
+        Ok(0)
     }
 
     /// Discards or zeroes segments. All are checked before the first is touched.
     fn clear(&self, kind: u32, list: &Buffers, ram: &Ram) -> Outcome {
         let segments = self.segments(kind, list, ram)?;
-        for (offset, len) in segments {
+        for Segment { offset, len, unmap } in segments {
             if kind == kind::DISCARD {
-                self.done(self.disk.discard(offset, len))?;
+                self.disk.discard(offset, len)?;
             } else {
-                self.done(self.disk.write_zeroes(offset, len))?;
+                self.disk.write_zeroes(offset, len, unmap)?;
             }
         }
         Ok(0)
     }
 
-    /// The segments of a request as offsets and lengths in bytes (5.2.6.2).
-    fn segments(&self, kind: u32, list: &Buffers, ram: &Ram) -> Result<Vec<(u64, u64)>, Status> {
+    /// The segments of a request (5.2.6.2).
+    fn segments(&self, kind: u32, list: &Buffers, ram: &Ram) -> Result<Vec<Segment>, Status> {
         let len = list.len();
         if len == 0 || !len.is_multiple_of(SEGMENT) || len / SEGMENT > SEGMENTS_MAX {
             return Err(Status::IoError);
@@ -158,25 +156,13 @@ impl Blk {
             if count > SEGMENT_SECTORS_MAX || end > self.disk.sectors() {
                 return Err(Status::IoError);
             }
-            Ok((sector * SECTOR, u64::from(count) * SECTOR))
+            Ok(Segment {
+                offset: sector * SECTOR,
+                len: u64::from(count) * SECTOR,
+                unmap: flags & UNMAP != 0,
+            })
         };
         raw[..raw_len].chunks(SEGMENT as usize).map(one).collect()
-    }
-
-    /// The outcome of something that the host did. Its own failures are told once; what a guest asked wrongly
-    /// is no failure of the host's.
-    fn done(&self, result: io::Result<()>) -> Outcome {
-        let Err(e) = result else { return Ok(0) };
-        let asked_wrongly = matches!(
-            e.kind(),
-            io::ErrorKind::InvalidInput | io::ErrorKind::ReadOnlyFilesystem
-        );
-        if !asked_wrongly && !self.failed.swap(true, Ordering::Relaxed) {
-            log::warn!(
-                "virtio-blk: the host cannot serve a request ({e}); the guest sees an I/O error"
-            );
-        }
-        Err(Status::IoError)
     }
 }
 
@@ -187,6 +173,21 @@ impl From<OutsideRam> for Status {
     fn from(_: OutsideRam) -> Self {
         Self::IoError
     }
+}
+
+/// What the host cannot do, and has been told where it tells.
+impl From<io::Error> for Status {
+    fn from(_: io::Error) -> Self {
+        Self::IoError
+    }
+}
+
+/// A part of the disk to discard or to zero, in bytes.
+struct Segment {
+    offset: u64,
+    len: u64,
+    /// Whether the space may be given back.
+    unmap: bool,
 }
 
 struct Header {

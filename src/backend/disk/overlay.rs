@@ -16,7 +16,8 @@ use hvf_sys::file::{self, Piece, split, total};
 use hvf_sys::ram::Ram;
 
 use super::blocks::{BLOCK, Blocks};
-use super::{Base, zero};
+use super::image::{Image, ZEROES, cannot};
+use super::zero;
 
 pub(super) struct Overlay {
     file: File,
@@ -44,7 +45,7 @@ impl Overlay {
 
     pub(super) fn read(
         &self,
-        base: &Base,
+        image: &Image,
         offset: u64,
         ram: &Ram,
         pieces: &[Piece],
@@ -60,7 +61,7 @@ impl Overlay {
             if self.blocks.contains(block) {
                 self.read_own(at, ram, &here)?;
             } else {
-                base.read(at, ram, &here)?;
+                image.read(at, ram, &here)?;
             }
             rest = behind;
             at += len;
@@ -76,12 +77,12 @@ impl Overlay {
 
     pub(super) fn write(
         &self,
-        base: &Base,
+        image: &Image,
         offset: u64,
         ram: &Ram,
         pieces: &[Piece],
     ) -> io::Result<()> {
-        self.enter(base, offset, total(pieces), || {
+        self.enter(image, offset, total(pieces), || {
             file::write_from_ram(&self.file, offset, ram, pieces)
         })
     }
@@ -89,7 +90,7 @@ impl Overlay {
     /// Runs `put`, which puts `len` bytes at `offset` into the file, and enters the blocks that are new.
     fn enter(
         &self,
-        base: &Base,
+        image: &Image,
         offset: u64,
         len: u64,
         put: impl FnOnce() -> io::Result<()>,
@@ -104,11 +105,11 @@ impl Overlay {
         }
         let _entering = self.entering.lock().unwrap_or_else(PoisonError::into_inner);
         if !offset.is_multiple_of(BLOCK) {
-            self.copy_up(base, first)?;
+            self.copy_up(image, first)?;
         }
         let whole = end.is_multiple_of(BLOCK) || end == self.bytes;
         if !whole && (behind - 1 != first || offset.is_multiple_of(BLOCK)) {
-            self.copy_up(base, behind - 1)?;
+            self.copy_up(image, behind - 1)?;
         }
         put()?;
         self.blocks.insert(first, behind);
@@ -116,12 +117,12 @@ impl Overlay {
     }
 
     /// Copies a block that is not there yet from the image. It enters the set later, with what is written to it.
-    fn copy_up(&self, base: &Base, block: u64) -> io::Result<()> {
+    fn copy_up(&self, image: &Image, block: u64) -> io::Result<()> {
         if self.blocks.contains(block) {
             return Ok(());
         }
         let mut bytes = [0; BLOCK as usize];
-        base.read_bytes(block * BLOCK, &mut bytes)?;
+        image.read_bytes(block * BLOCK, &mut bytes)?;
         self.file.write_all_at(&bytes, block * BLOCK)
     }
 
@@ -132,7 +133,7 @@ impl Overlay {
             let run = self.blocks.run(block, end);
             if self.blocks.contains(block) {
                 match self.punch(block, run) {
-                    Err(e) if e.kind() == io::ErrorKind::Unsupported => return Ok(()),
+                    Err(e) if cannot(&e) => return Ok(()),
                     result => result?,
                 }
             }
@@ -141,14 +142,14 @@ impl Overlay {
         Ok(())
     }
 
-    pub(super) fn write_zeroes(&self, base: &Base, offset: u64, len: u64) -> io::Result<()> {
+    pub(super) fn write_zeroes(&self, image: &Image, offset: u64, len: u64) -> io::Result<()> {
         let (first, end) = self.whole_blocks(offset, len);
         let behind = offset + len;
         if first >= end {
-            return self.put_zeroes(base, offset, len);
+            return self.put_zeroes(image, offset, len);
         }
-        self.put_zeroes(base, offset, first * BLOCK - offset)?;
-        self.put_zeroes(base, end * BLOCK, behind.saturating_sub(end * BLOCK))?;
+        self.put_zeroes(image, offset, first * BLOCK - offset)?;
+        self.put_zeroes(image, end * BLOCK, behind.saturating_sub(end * BLOCK))?;
         {
             let _entering = self.entering.lock().unwrap_or_else(PoisonError::into_inner);
             match self.punch(first, end) {
@@ -156,20 +157,19 @@ impl Overlay {
                     self.blocks.insert(first, end);
                     return Ok(());
                 }
-                Err(e) if e.kind() == io::ErrorKind::Unsupported => {}
+                Err(e) if cannot(&e) => {}
                 Err(e) => return Err(e),
             }
         }
-        self.put_zeroes(base, first * BLOCK, (end - first) * BLOCK)
+        self.put_zeroes(image, first * BLOCK, (end - first) * BLOCK)
     }
 
     /// Writes zeros like any other bytes.
-    fn put_zeroes(&self, base: &Base, offset: u64, len: u64) -> io::Result<()> {
-        static ZEROES: [u8; 1 << 16] = [0; 1 << 16];
+    fn put_zeroes(&self, image: &Image, offset: u64, len: u64) -> io::Result<()> {
         let mut done = 0;
         while done < len {
             let n = (len - done).min(ZEROES.len() as u64);
-            self.enter(base, offset + done, n, || {
+            self.enter(image, offset + done, n, || {
                 self.file.write_all_at(&ZEROES[..n as usize], offset + done)
             })?;
             done += n;

@@ -1,5 +1,9 @@
+use super::image::BYTES_MAX;
 use super::*;
+use DiskAccess::{Keep, ReadOnly, ThrowAway};
+use hvf_sys::file;
 use proptest::prelude::*;
+use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -19,8 +23,9 @@ fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i / 512 + i) as u8 | 1).collect()
 }
 
-fn throw_away() -> Writes {
-    Writes::ThrowAway(std::env::temp_dir())
+fn open(path: &Path, access: DiskAccess) -> Result<Disk, OpenError> {
+    let path = path.to_owned();
+    Disk::open_over(&spec::Disk { path, access }, &std::env::temp_dir())
 }
 
 fn read(disk: &Disk, ram: &Ram, offset: u64, len: u64) -> io::Result<Vec<u8>> {
@@ -41,7 +46,7 @@ fn write(disk: &Disk, ram: &Ram, offset: u64, bytes: &[u8]) -> io::Result<()> {
 fn writes_are_read_back_and_the_image_stays() {
     let (ram, before) = (ram(), pattern(5 * 4096));
     let file = image(&before);
-    let disk = Disk::open(file.path(), &throw_away()).unwrap();
+    let disk = open(file.path(), ThrowAway).unwrap();
     write(&disk, &ram, 512, &[0xaa; 1024]).unwrap();
     write(&disk, &ram, 4096 * 2 - 512, &[0xbb; 1024 + 4096]).unwrap();
     let mut expected = before.clone();
@@ -55,14 +60,14 @@ fn writes_are_read_back_and_the_image_stays() {
 #[test]
 fn a_last_sector_that_is_not_full_reads_zeros_behind_the_end() {
     let (ram, file) = (ram(), image(&[7; 700]));
-    for writes in [throw_away(), Writes::Refuse] {
-        let disk = Disk::open(file.path(), &writes).unwrap();
+    for access in [ThrowAway, ReadOnly] {
+        let disk = open(file.path(), access).unwrap();
         assert_eq!(disk.sectors(), 2);
         let bytes = read(&disk, &ram, 0, 1024).unwrap();
         assert_eq!((bytes[699], &bytes[700..]), (7, &[0; 324][..]));
         assert_eq!(read(&disk, &ram, 512, 512).unwrap()[..], bytes[512..]);
     }
-    let disk = Disk::open(file.path(), &throw_away()).unwrap();
+    let disk = open(file.path(), ThrowAway).unwrap();
     write(&disk, &ram, 512, &[9; 512]).unwrap();
     assert_eq!(read(&disk, &ram, 0, 1024).unwrap()[511..513], [7, 9]);
 }
@@ -70,7 +75,7 @@ fn a_last_sector_that_is_not_full_reads_zeros_behind_the_end() {
 #[test]
 fn nothing_behind_the_end_is_reached() {
     let (ram, file) = (ram(), image(&[7; 1024]));
-    let disk = Disk::open(file.path(), &throw_away()).unwrap();
+    let disk = open(file.path(), ThrowAway).unwrap();
     for (offset, len) in [
         (1024, 1),
         (512, 513),
@@ -82,7 +87,7 @@ fn nothing_behind_the_end_is_reached() {
         assert!(disk.read(offset, &ram, &piece).is_err());
         assert!(disk.write(offset, &ram, &piece).is_err());
         assert!(disk.discard(offset, len).is_err());
-        assert!(disk.write_zeroes(offset, len).is_err());
+        assert!(disk.write_zeroes(offset, len, true).is_err());
     }
     assert!(
         disk.write(
@@ -107,7 +112,7 @@ fn nothing_behind_the_end_is_reached() {
 #[test]
 fn an_image_that_shrinks_gives_errors() {
     let (ram, file) = (ram(), image(&pattern(64 * 1024)));
-    let disk = Disk::open(file.path(), &throw_away()).unwrap();
+    let disk = open(file.path(), ThrowAway).unwrap();
     write(&disk, &ram, 32 * 1024, &[1; 4096]).unwrap();
     file.as_file().set_len(4096).unwrap();
     assert!(read(&disk, &ram, 8192, 512).is_err());
@@ -122,27 +127,152 @@ fn an_image_that_shrinks_gives_errors() {
 #[test]
 fn a_read_only_disk_refuses_changes() {
     let (ram, file) = (ram(), image(&[7; 1024]));
-    let disk = Disk::open(file.path(), &Writes::Refuse).unwrap();
+    let disk = open(file.path(), ReadOnly).unwrap();
     assert!(disk.read_only());
     assert!(write(&disk, &ram, 0, &[1; 512]).is_err());
-    assert!(disk.discard(0, 512).is_err() && disk.write_zeroes(0, 512).is_err());
+    assert!(disk.discard(0, 512).is_err() && disk.write_zeroes(0, 512, true).is_err());
     assert_eq!(read(&disk, &ram, 0, 512).unwrap(), [7; 512]);
+}
+
+#[test]
+fn what_is_kept_is_in_the_image_and_nothing_else() {
+    let (ram, mut expected) = (ram(), pattern(5 * 4096 + 512));
+    let file = image(&expected);
+    let disk = open(file.path(), Keep).unwrap();
+    assert!(!disk.read_only());
+    write(&disk, &ram, 512, &[0xaa; 1024]).unwrap();
+    write(&disk, &ram, 5 * 4096, &[0xbb; 512]).unwrap();
+    assert!(write(&disk, &ram, 5 * 4096, &[0xcc; 1024]).is_err());
+    disk.flush().unwrap();
+    expected[512..1536].fill(0xaa);
+    expected[5 * 4096..].fill(0xbb);
+    assert_eq!(std::fs::read(file.path()).unwrap(), expected);
+    assert_eq!(read(&disk, &ram, 0, 5 * 4096 + 512).unwrap(), expected);
+}
+
+/// Bytes that the image takes of the host's disk.
+fn taken(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).unwrap().blocks() * 512
+}
+
+#[test]
+fn holes_in_a_kept_image_end_where_the_guest_said() {
+    const LEN: usize = 512 * 1024;
+    let odd = [(512, LEN as u64 - 1024), (4096 + 512, 1024)];
+    for (offset, len) in odd {
+        for what in ["discard", "unmap", "zero"] {
+            let file = image(&pattern(LEN));
+            let disk = open(file.path(), Keep).unwrap();
+            let full = taken(file.path());
+            match what {
+                "discard" => disk.discard(offset, len).unwrap(),
+                "unmap" => disk.write_zeroes(offset, len, true).unwrap(),
+                _ => disk.write_zeroes(offset, len, false).unwrap(),
+            }
+            disk.flush().unwrap();
+            let mut expected = pattern(LEN);
+            expected[offset as usize..(offset + len) as usize].fill(0);
+            let bytes = std::fs::read(file.path()).unwrap();
+            let punched = taken(file.path()) < full / 8;
+            assert_eq!(bytes.len(), LEN, "{what}");
+            // A file system without holes keeps what was discarded.
+            if what != "discard" || punched {
+                assert!(bytes == expected, "{what} {offset}+{len}");
+            }
+            if what == "zero" {
+                assert!(!punched, "space that was not to be given back");
+            }
+        }
+    }
+    let file = image(&pattern(LEN));
+    if file::punch_hole(file.as_file(), 0, 4096).is_ok() {
+        let disk = open(file.path(), Keep).unwrap();
+        for half in [
+            disk.discard(0, 256 << 10),
+            disk.write_zeroes(256 << 10, 256 << 10, true),
+        ] {
+            half.unwrap();
+        }
+        assert_eq!(taken(file.path()), 0);
+    }
+}
+
+#[test]
+fn an_image_never_grows_not_even_back() {
+    let (ram, file) = (ram(), image(&pattern(64 * 1024)));
+    let disk = open(file.path(), Keep).unwrap();
+    file.as_file().set_len(4096).unwrap();
+    assert!(read(&disk, &ram, 8192, 512).is_err());
+    assert!(write(&disk, &ram, 8192, &[1; 512]).is_err());
+    assert!(write(&disk, &ram, 3584, &[1; 1024]).is_err());
+    assert!(disk.write_zeroes(8192, 512, false).is_err());
+    assert!(disk.write_zeroes(8192, 512, true).is_err());
+    assert!(disk.discard(8192, 512).is_err());
+    assert!(write(&disk, &ram, 3584, &[1; 512]).is_ok());
+    assert_eq!(file.as_file().metadata().unwrap().len(), 4096);
+}
+
+#[test]
+fn one_writes_or_any_number_read() {
+    let file = image(&[7; 1024]);
+    for (first, second, together) in [
+        (ThrowAway, ThrowAway, true),
+        (ThrowAway, ReadOnly, true),
+        (ThrowAway, Keep, false),
+        (ReadOnly, Keep, false),
+        (Keep, ThrowAway, false),
+        (Keep, ReadOnly, false),
+        (Keep, Keep, false),
+    ] {
+        let held = open(file.path(), first).unwrap();
+        let found = open(file.path(), second);
+        assert_eq!(found.is_ok(), together, "{first:?} {second:?}");
+        // Closing another handle leaves the lock alone.
+        drop(File::open(file.path()).unwrap());
+        assert_eq!(open(file.path(), second).is_ok(), together);
+        drop(held);
+        if let Err(error) = found {
+            let text = error.to_string();
+            assert!(text.contains(file.path().to_str().unwrap()), "{text}");
+            if cfg!(target_os = "linux") {
+                assert!(text.contains("name each image once"), "{text}");
+            }
+            assert!(open(file.path(), second).is_ok(), "no longer held");
+        }
+    }
+}
+
+#[test]
+fn a_failure_of_the_host_s_is_one_sentence_about_the_file() {
+    use io::ErrorKind::{Other, StorageFull, UnexpectedEof};
+    let file = image(&[7; 1024]);
+    let name = file.path().display().to_string();
+    for access in [Keep, ThrowAway] {
+        let disk = open(file.path(), access).unwrap();
+        for (kind, expected) in [
+            (StorageFull, "no room"),
+            (UnexpectedEof, "shorter"),
+            (Other, "cannot be used"),
+        ] {
+            let text = disk.failure(&kind.into());
+            assert!(text.contains(expected) && text.contains(&name), "{text}");
+            assert_eq!(text.lines().count(), 1);
+        }
+        let full = disk.failure(&StorageFull.into());
+        assert_eq!(full.contains("set TMPDIR"), access == ThrowAway, "{full}");
+    }
 }
 
 #[test]
 fn discarded_space_is_given_back() {
     use std::os::unix::fs::MetadataExt;
     let (ram, file) = (ram(), image(&pattern(512 * 1024)));
-    let disk = Disk::open(file.path(), &throw_away()).unwrap();
+    let disk = open(file.path(), ThrowAway).unwrap();
     write(&disk, &ram, 0, &[5; 512 * 1024]).unwrap();
-    let used = || {
-        disk.overlay
-            .as_ref()
-            .unwrap()
-            .file()
-            .metadata()
-            .unwrap()
-            .blocks()
+    let used = || match &disk.layer {
+        Layer::Overlay(overlay, _) => overlay.file().metadata().unwrap().blocks(),
+        other => panic!("{other:?}"),
     };
     let full = used();
     disk.discard(512, 511 * 1024).unwrap();
@@ -158,7 +288,7 @@ fn what_is_no_image_is_refused_with_a_sentence() {
     std::fs::write(at("empty"), "").unwrap();
     std::fs::write(at("image"), [0; 512]).unwrap();
     let huge = File::create(at("huge")).unwrap();
-    let sentence = |path: &Path, writes: &Writes| Disk::open(path, writes).unwrap_err().to_string();
+    let sentence = |path: &Path| open(path, ReadOnly).unwrap_err().to_string();
     let mut cases = vec![
         (at("none"), "there is no such file; check the path"),
         (at(""), "it is a directory; name a raw image file"),
@@ -182,8 +312,14 @@ fn what_is_no_image_is_refused_with_a_sentence() {
     {
         cases.push((at("fifo"), "it is neither a file nor a block device"));
     }
+    let part = image(&[7; 700]);
+    let text = open(part.path(), Keep).unwrap_err().to_string();
+    assert!(
+        text.contains("700 bytes, which is no multiple of 512"),
+        "{text}"
+    );
     for (path, expected) in cases {
-        let text = sentence(&path, &Writes::Refuse);
+        let text = sentence(&path);
         let start = format!("cannot open disk image '{}': ", path.display());
         assert!(
             text.starts_with(&start) && text.contains(expected),
@@ -191,7 +327,12 @@ fn what_is_no_image_is_refused_with_a_sentence() {
         );
         assert_eq!(text.lines().count(), 1);
     }
-    let text = sentence(&at("image"), &Writes::ThrowAway(at("nowhere")));
+    let disk = spec::Disk {
+        path: at("image"),
+        access: ThrowAway,
+    };
+    let text = Disk::open_over(&disk, &at("nowhere")).unwrap_err();
+    let text = text.to_string();
     assert!(text.contains("set TMPDIR to a directory"), "{text}");
 }
 
@@ -200,7 +341,7 @@ fn two_writers_of_one_new_block_keep_each_other_s_part() {
     use std::sync::atomic::{AtomicU64, Ordering};
     const BLOCKS: u64 = 2048;
     let file = image(&pattern(4096 * BLOCKS as usize));
-    let disk = Disk::open(file.path(), &throw_away()).unwrap();
+    let disk = open(file.path(), ThrowAway).unwrap();
     let ram = ram();
     // Both come to each block together; then one falls behind by a little more every time.
     let arrived = AtomicU64::new(0);
@@ -255,11 +396,12 @@ proptest! {
 
     /// Against an array in memory. A discarded sector may have its old contents or zeros.
     #[test]
-    fn a_disk_is_an_array_of_bytes(steps in steps()) {
+    fn a_disk_is_an_array_of_bytes(steps in steps(), keep in any::<bool>(), unmap in any::<bool>()) {
         const SECTORS: u64 = 43;
-        let bytes = pattern(SECTORS as usize * 512 - 100);
+        let (access, part) = if keep { (Keep, 0) } else { (ThrowAway, 100) };
+        let bytes = pattern(SECTORS as usize * 512 - part);
         let file = image(&bytes);
-        let disk = Disk::open(file.path(), &throw_away()).unwrap();
+        let disk = open(file.path(), access).unwrap();
         let ram = ram();
         let mut model = bytes.clone();
         model.resize(SECTORS as usize * 512, 0);
@@ -282,7 +424,7 @@ proptest! {
                 }
                 Step::Zeroes => {
                     if inside { model[range].fill(0) }
-                    disk.write_zeroes(offset, len)
+                    disk.write_zeroes(offset, len, unmap)
                 }
                 Step::Discard => {
                     let result = disk.discard(offset, len);
@@ -298,7 +440,8 @@ proptest! {
             };
             prop_assert_eq!(result.is_ok(), inside);
         }
-        prop_assert_eq!(read(&disk, &ram, 0, SECTORS * 512).unwrap(), model);
-        prop_assert_eq!(std::fs::read(file.path()).unwrap(), bytes);
+        prop_assert_eq!(read(&disk, &ram, 0, SECTORS * 512).unwrap(), &model[..]);
+        let expected = if keep { &model } else { &bytes };
+        prop_assert_eq!(&std::fs::read(file.path()).unwrap(), expected);
     }
 }

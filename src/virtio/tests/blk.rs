@@ -4,7 +4,8 @@ use std::io::Write;
 
 use super::super::Blk;
 use super::*;
-use crate::backend::disk::{Disk, Writes};
+use crate::backend::disk::Disk;
+use crate::spec::{self, DiskAccess};
 
 const SECTORS: u64 = 256;
 const MQ: u64 = 1 << 12;
@@ -24,17 +25,15 @@ pub(super) fn image() -> tempfile::NamedTempFile {
     file
 }
 
-pub(super) fn model(writes: &Writes, queues: u16) -> Arc<Blk> {
-    let disk = Disk::open(image().path(), writes).unwrap();
+pub(super) fn model(access: DiskAccess, queues: u16) -> Arc<Blk> {
+    let image = image();
+    let path = image.path().to_owned();
+    let disk = Disk::open(&spec::Disk { path, access }).unwrap();
     Arc::new(Blk::new(disk, "xlaunch-root", queues))
 }
 
-pub(super) fn throw_away() -> Writes {
-    Writes::ThrowAway(std::env::temp_dir())
-}
-
 fn live() -> Driver {
-    Driver::live(model(&throw_away(), 2), 2, ALL, 16)
+    Driver::live(model(DiskAccess::ThrowAway, 2), 2, ALL, 16)
 }
 
 impl Driver {
@@ -233,7 +232,7 @@ fn segments_are_cleared_or_refused_as_a_whole() {
 
 #[test]
 fn features_that_were_not_agreed_on_are_not_served() {
-    let mut driver = Driver::live(model(&throw_away(), 1), 1, 0, 16);
+    let mut driver = Driver::live(model(DiskAccess::ThrowAway, 1), 1, 0, 16);
     let list = driver.segments(&[(0, 8, 0)]);
     assert_eq!(driver.request(11, 0, &list), (2, 1));
     assert_eq!(driver.request(13, 0, &list), (2, 1));
@@ -241,7 +240,7 @@ fn features_that_were_not_agreed_on_are_not_served() {
 
 #[test]
 fn a_read_only_disk_says_so() {
-    let mut driver = Driver::live(model(&Writes::Refuse, 1), 1, 1 << 5, 16);
+    let mut driver = Driver::live(model(DiskAccess::ReadOnly, 1), 1, 1 << 5, 16);
     assert_eq!(driver.request(1, 0, &[(DATA, 512, false)]), (1, 1));
     let list = driver.segments(&[(0, 8, 0)]);
     assert_eq!(driver.request(13, 0, &list).0, 2);

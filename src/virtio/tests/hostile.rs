@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use proptest::prelude::*;
 
 use super::super::Rnd;
-use super::blk::{model, throw_away};
+use super::blk::model;
 use super::*;
+use crate::spec::DiskAccess;
 
 const FEATURES: u64 = feature::INDIRECT_DESC;
 
@@ -141,7 +142,7 @@ fn positions_wrap() {
 
 #[test]
 fn a_guest_that_changes_its_descriptors_meanwhile() {
-    let mut driver = Driver::live(model(&throw_away(), 1), 2, FEATURES, 4);
+    let mut driver = Driver::live(model(DiskAccess::ThrowAway, 1), 2, FEATURES, 4);
     let (stop, ram) = (AtomicBool::new(false), driver.ram.clone());
     let base = driver.ring(0);
     std::thread::scope(|scope| {
@@ -197,7 +198,7 @@ proptest! {
         heads in prop::collection::vec(0_u16..6, 1..6),
         features in prop::sample::select(vec![0, FEATURES, FEATURES | feature::EVENT_IDX]),
     ) {
-        let mut driver = Driver::live(model(&throw_away(), 1), 1, features, 4);
+        let mut driver = Driver::live(model(DiskAccess::ThrowAway, 1), 1, features, 4);
         for (i, word) in ring.into_iter().enumerate() {
             driver.ram.store_u32(4 * i as u64, word).unwrap();
         }
@@ -220,7 +221,7 @@ proptest! {
         accesses in prop::collection::vec((0_u8..2, 0_u64..0x4000, 0_u32..4, any::<u64>()), 0..64),
         writes in prop::collection::vec((any::<u8>(), 0_u32..3, any::<u32>()), 0..32),
     ) {
-        let mut driver = Driver::live(model(&throw_away(), 2), 1, FEATURES, 4);
+        let mut driver = Driver::live(model(DiskAccess::ThrowAway, 2), 1, FEATURES, 4);
         for (region, offset, width, value) in accesses {
             let width = Width::from_bytes(1 << width).unwrap();
             let offset = if region == 1 { offset % 0x2000 } else { offset } & !(width.bytes() - 1);

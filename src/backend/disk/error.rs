@@ -1,0 +1,104 @@
+//! Why a disk cannot be opened: the sentences.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use super::image::BYTES_MAX;
+use super::lock::Holder;
+use crate::spec::DiskAccess;
+
+/// Why an image cannot be opened.
+#[derive(Debug)]
+pub struct OpenError {
+    pub(super) path: PathBuf,
+    pub(super) trouble: Trouble,
+}
+
+#[derive(Debug)]
+pub(super) enum Trouble {
+    Open(io::Error, DiskAccess),
+    Directory,
+    NotAnImage,
+    Empty,
+    TooLarge(u64),
+    /// Changes are to be kept in an image whose last sector is not whole.
+    PartOfASector(u64),
+    /// Somebody uses it, and whether it was to be written.
+    InUse(Holder, bool),
+    NoOverlay(PathBuf, io::Error),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot open disk image '{}': ", self.path.display())?;
+        self.trouble.fmt(f)
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(e, access) => open(e, *access, f),
+            Self::Directory => write!(f, "it is a directory; name a raw image file"),
+            Self::NotAnImage => write!(
+                f,
+                "it is neither a file nor a block device; name a raw image file"
+            ),
+            Self::Empty => write!(f, "it is empty; name an image with at least one sector"),
+            Self::TooLarge(bytes) => write!(
+                f,
+                "it has {bytes} bytes; name an image of at most {BYTES_MAX} bytes"
+            ),
+            Self::PartOfASector(bytes) => write!(
+                f,
+                "it has {bytes} bytes, which is no multiple of 512, so that changes cannot be kept in its last sector; \
+                 lengthen it with truncate -s %512, or leave --keep out"
+            ),
+            Self::InUse(holder, write) => in_use(*holder, *write, f),
+            Self::NoOverlay(dir, e) => write!(
+                f,
+                "no temporary file for its changes can be made in '{}' ({e}); set TMPDIR to a directory with room",
+                dir.display()
+            ),
+        }
+    }
+}
+
+fn open(error: &io::Error, access: DiskAccess, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
+    match (error.kind(), access) {
+        (NotFound, _) => write!(f, "there is no such file; check the path"),
+        (PermissionDenied | ReadOnlyFilesystem, DiskAccess::Keep) => write!(
+            f,
+            "{error}; make it writable for this user, or leave --keep out"
+        ),
+        (PermissionDenied, _) => write!(f, "permission denied; make it readable for this user"),
+        (ResourceBusy, DiskAccess::Keep) => write!(
+            f,
+            "the host uses this device; unmount it, or leave --keep out"
+        ),
+        _ => write!(f, "{error}; name a raw image that can be read"),
+    }
+}
+
+fn in_use(holder: Holder, write: bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let uses = if write { "uses it" } else { "writes to it" };
+    match holder {
+        Holder::Ourselves => {
+            return write!(
+                f,
+                "this machine has it as another disk already; name each image once"
+            );
+        }
+        Holder::Other(Some(pid)) => write!(f, "process {pid} {uses}")?,
+        Holder::Other(None) => write!(f, "another process {uses}")?,
+    }
+    if write {
+        write!(f, "; wait until that ends, or leave --keep out")
+    } else {
+        write!(f, "; wait until that ends, or name a copy")
+    }
+}
+
+impl std::error::Error for OpenError {}

@@ -9,7 +9,7 @@
 //! runs from its beginning, with what is left of the input.
 
 use super::verdict::Verdict;
-use guest::protocol::{Frame, Start, Stream, VERSION, WINDOW, Window};
+use guest::protocol::{DATA_MAX, Frame, Start, Stream, VERSION, WINDOW, Window};
 use std::time::{Duration, Instant};
 
 /// How long a guest may take to power off once it is ordered to. Nothing is lost by ending it: its disks are
@@ -135,6 +135,8 @@ pub(super) struct Session {
     input_allowed: u32,
     /// There is no more input.
     input_over: bool,
+    /// Input that came while no guest was there to take it: what an earlier one was allowed.
+    input_waiting: Vec<u8>,
     stdout: Outlet,
     stderr: Outlet,
     panic: Option<String>,
@@ -157,6 +159,7 @@ impl Session {
             input_held: 0,
             input_allowed: 0,
             input_over: false,
+            input_waiting: Vec::new(),
             stdout: Outlet::default(),
             stderr: Outlet::default(),
             panic: None,
@@ -192,11 +195,15 @@ impl Session {
                 let count = bytes.len() as u32;
                 self.input_held = self.input_held.saturating_add(count);
                 self.input_allowed = self.input_allowed.saturating_sub(count);
-                vec![Action::Send(Frame::Data(Stream::Stdin, bytes))]
+                self.input(bytes)
             }
             Event::InputEnded => {
                 self.input_over = true;
-                vec![Action::Send(Frame::End(Stream::Stdin))]
+                match self.phase {
+                    // It is told with the greeting.
+                    Phase::Booting => Vec::new(),
+                    _ => vec![Action::Send(Frame::End(Stream::Stdin))],
+                }
             }
             Event::Passed(stream, count) => self.passed(stream, count, now),
             Event::ReaderGone(stream) => self.reader_gone(stream, now),
@@ -254,11 +261,17 @@ impl Session {
             actions.push(Action::TakeTerminal);
         }
         actions.push(Action::Send(Frame::Start(self.start.clone())));
+        let waiting = std::mem::take(&mut self.input_waiting);
+        if !waiting.is_empty() {
+            actions.extend(self.input(waiting));
+        }
         if self.input_over {
             actions.push(Action::Send(Frame::End(Stream::Stdin)));
         } else {
-            actions.push(Action::AllowInput(WINDOW - self.input_allowed));
-            self.input_allowed = WINDOW;
+            let allowed = WINDOW - self.input_held;
+            let more = allowed - self.input_allowed.min(allowed);
+            actions.push(Action::AllowInput(more));
+            self.input_allowed += more;
         }
         for (outlet, stream) in [
             (&self.stdout, Stream::Stdout),
@@ -269,6 +282,18 @@ impl Session {
             }
         }
         actions
+    }
+
+    /// Passes input on, or keeps it until a guest is there.
+    fn input(&mut self, bytes: Vec<u8>) -> Actions {
+        if self.phase == Phase::Booting {
+            self.input_waiting.extend(bytes);
+            return Vec::new();
+        }
+        let frames = bytes.chunks(DATA_MAX);
+        frames
+            .map(|bytes| Action::Send(Frame::Data(Stream::Stdin, bytes.to_vec())))
+            .collect()
     }
 
     /// A guest that goes on after what looked like its kernel's last line has not died.

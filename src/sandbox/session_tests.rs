@@ -337,6 +337,24 @@ fn a_guest_that_starts_again_learns_which_streams_have_ended() {
 }
 
 #[test]
+fn input_that_comes_between_two_guests_goes_to_the_second() {
+    let mut bench = Bench::running(&["sh"]);
+    bench.die(MachineEnd::Reset);
+    assert_eq!(bench.on(Event::Input(b"early".to_vec())), []);
+    assert_eq!(bench.on(Event::InputEnded), []);
+    let again = bench.frame(Frame::Hello(VERSION));
+    let told = [
+        Action::Send(Frame::Data(Stream::Stdin, b"early".to_vec())),
+        Action::Send(Frame::End(Stream::Stdin)),
+    ];
+    assert_eq!(again[1..], told);
+    assert_eq!(
+        bench.frame(Frame::Credit(Stream::Stdin, 5)),
+        [Action::AllowInput(5)]
+    );
+}
+
+#[test]
 fn a_guest_that_resets_before_it_has_come_up_is_dead() {
     let mut booting = Bench::new(Start::default(), None);
     assert_eq!(verdict(&booting.die(MachineEnd::Reset)).code(), 123);

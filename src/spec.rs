@@ -13,8 +13,9 @@ pub const MIB: u64 = 1 << 20;
 /// One gibibyte.
 pub const GIB: u64 = 1 << 30;
 
-/// The least memory a machine can have: below it no Linux kernel unpacks.
-pub const MEMORY_MIN: u64 = 16 * MIB;
+/// The least memory a machine can have: the first mebibyte with firmware's tables, which is enough for a small
+/// multiboot kernel. A Linux kernel that does not fit is refused when it is loaded.
+pub const MEMORY_MIN: u64 = MIB;
 /// The most memory a machine can have.
 pub const MEMORY_MAX: u64 = 256 * GIB;
 /// The memory that a machine has when nothing is said.
@@ -36,14 +37,25 @@ pub struct MachineSpec {
     pub cpus: CpuCount,
     /// What executes them.
     pub engine: Engine,
-    /// The kernel, a bzImage.
+    /// The kernel: a bzImage, an ELF file, or a multiboot kernel.
     pub kernel: Image,
     /// The initial RAM disk. `None` boots a kernel that needs none.
     pub initrd: Option<Image>,
+    /// The modules of a multiboot kernel, behind the initrd.
+    pub modules: Vec<Module>,
     /// The kernel's whole command line.
     pub cmdline: String,
     /// The virtio-blk disks, in order: the first is /dev/vda.
     pub disks: Vec<Disk>,
+}
+
+/// A file for a multiboot kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// The file.
+    pub image: Image,
+    /// The text that goes with it.
+    pub cmdline: String,
 }
 
 /// What executes the guest's CPUs.
@@ -153,7 +165,7 @@ mod tests {
     fn memory_is_bounded_whole_pages() {
         assert_eq!(
             MemorySize::new(MEMORY_MIN).map(MemorySize::bytes),
-            Some(16 << 20)
+            Some(1 << 20)
         );
         assert_eq!(
             MemorySize::new(MEMORY_MAX).map(MemorySize::bytes),

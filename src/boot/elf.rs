@@ -1,8 +1,8 @@
 //! Reading an ELF kernel: an uncompressed Linux (`vmlinux`), or any kernel with a PVH entry.
 //!
 //! Segments go to their physical addresses. Where a Xen note names a 32-bit entry (PVH, "x86/HVM direct boot ABI"),
-//! the kernel is entered there; otherwise it is taken for a Linux and entered in 64-bit mode at the file's entry.
-//! 32-bit files without that note are not understood. Every number is checked before it is used.
+//! the kernel is entered there; otherwise a 64-bit file is taken for a Linux and entered in 64-bit mode at the file's
+//! entry, and a 32-bit file is not understood. Every number is checked before it is used.
 
 use std::borrow::Cow;
 
@@ -13,15 +13,50 @@ use crate::layout::{self, Span};
 /// What every ELF file begins with.
 pub(super) const MAGIC: &[u8] = b"\x7fELF";
 
-/// `EI_CLASS` and `EI_DATA`: 64 bits, little-endian.
-const CLASS_64_LITTLE: [u8; 2] = [2, 1];
-const EM_X86_64: u16 = 62;
+/// Where the files of a class keep what is read here.
+struct Class {
+    /// `EI_CLASS` and `EI_DATA`: the size of addresses, little-endian.
+    ident: [u8; 2],
+    /// `e_machine`.
+    machine: u16,
+    /// How many bytes an address or offset has.
+    word: usize,
+    /// `e_phoff`.
+    table: usize,
+    /// `e_phentsize`; `e_phnum` follows.
+    entry_size: usize,
+    /// The size of a program header.
+    program: usize,
+    /// In a program header: `p_offset`, `p_vaddr`, `p_paddr`, `p_filesz`, `p_memsz`.
+    fields: [usize; 5],
+}
+
+const ELF32: Class = Class {
+    ident: [1, 1],
+    machine: 3,
+    word: 4,
+    table: 28,
+    entry_size: 42,
+    program: 32,
+    fields: [4, 8, 12, 16, 20],
+};
+const ELF64: Class = Class {
+    ident: [2, 1],
+    machine: 62,
+    word: 8,
+    table: 32,
+    entry_size: 54,
+    program: 56,
+    fields: [8, 16, 24, 32, 40],
+};
+
+/// `e_entry`, the same place in both classes.
+const ENTRY: usize = 24;
 const PT_LOAD: u32 = 1;
 const PT_INTERP: u32 = 3;
 const PT_NOTE: u32 = 4;
 /// XEN_ELFNOTE_PHYS32_ENTRY.
 const NOTE_PVH_ENTRY: u32 = 18;
-const PROGRAM_HEADER: usize = 56;
 /// More than any linker makes, and few enough to compare each with each.
 const SEGMENTS_MAX: u16 = 128;
 
@@ -29,7 +64,7 @@ const SEGMENTS_MAX: u16 = 128;
 const CMDLINE_MAX: u64 = 2047;
 const INITRD_END: u64 = 0x8000_0000;
 
-/// A program header (`Elf64_Phdr`).
+/// A program header (`Elf32_Phdr`, `Elf64_Phdr`).
 #[derive(Clone, Copy)]
 struct Program {
     kind: u32,
@@ -40,39 +75,86 @@ struct Program {
     memory_size: u64,
 }
 
+/// What an ELF file says about loading it.
+pub(super) struct Loadable<'a> {
+    /// What goes to memory, in ascending order; none overlaps the next.
+    pub(super) segments: Vec<Segment<'a>>,
+    /// All of them.
+    pub(super) span: Span,
+    programs: Vec<Program>,
+    entry: u64,
+    is_64_bit: bool,
+}
+
 /// Checks an ELF kernel.
 pub(super) fn parse(file: &[u8]) -> Result<Kernel<'_>, Problem> {
-    let programs = programs(file)?;
-    if programs.iter().any(|program| program.kind == PT_INTERP) {
-        return Err(Problem::Foreign("a program"));
-    }
-    let mut segments = Vec::new();
-    for program in programs.iter().filter(|program| program.kind == PT_LOAD) {
-        if program.memory_size > 0 {
-            segments.push(segment(file, program)?);
-        }
-    }
-    segments.sort_by_key(|segment| segment.at);
-    let overlap = segments.windows(2).find(|two| end(&two[0]) > two[1].at);
-    if let Some(two) = overlap {
-        return Err(Problem::Field("p_paddr", two[1].at));
-    }
-    let (Some(first), Some(last)) = (segments.first(), segments.last()) else {
-        return Err(Problem::NotAKernel);
-    };
-    let span = Span {
-        start: first.at,
-        end: end(last),
+    let loadable = Loadable::parse(file, layout::KERNEL_MIN)?;
+    let entry = match pvh_entry(file, &loadable)? {
+        Some(address) => Entry::Pvh(address),
+        None if loadable.is_64_bit => Entry::Long(loadable.entry()?),
+        None => return Err(Problem::Foreign(ONLY_32_BIT)),
     };
     Ok(Kernel {
         header: Cow::Owned(linux_header()),
-        entry: entry(file, &programs, span)?,
-        span,
-        segments,
+        entry,
+        span: loadable.span,
+        segments: loadable.segments,
         cmdline_max: CMDLINE_MAX,
         initrd_end: INITRD_END,
         initrd_high: false,
     })
+}
+
+const ONLY_32_BIT: &str = "a 32-bit ELF file without multiboot header or PVH entry";
+
+impl<'a> Loadable<'a> {
+    /// Checks the file, whose segments may not lie below `least`.
+    pub(super) fn parse(file: &'a [u8], least: u64) -> Result<Self, Problem> {
+        let class = class(file)?;
+        let programs = programs(file, class)?;
+        if programs.iter().any(|program| program.kind == PT_INTERP) {
+            return Err(Problem::Foreign("a program"));
+        }
+        let loads = programs.iter().filter(|program| program.kind == PT_LOAD);
+        let mut segments = loads
+            .filter(|program| program.memory_size > 0)
+            .map(|program| segment(file, program, least))
+            .collect::<Result<Vec<_>, _>>()?;
+        segments.sort_by_key(|segment| segment.at);
+        let overlap = segments.windows(2).find(|two| two[0].end() > two[1].at);
+        if let Some(two) = overlap {
+            return Err(Problem::Field("p_paddr", two[1].at));
+        }
+        let (Some(first), Some(last)) = (segments.first(), segments.last()) else {
+            return Err(Problem::NotAKernel);
+        };
+        Ok(Self {
+            span: Span {
+                start: first.at,
+                end: last.end(),
+            },
+            segments,
+            programs,
+            entry: word(file, ENTRY, class).ok_or(truncated(file, 64))?,
+            is_64_bit: class.word == 8,
+        })
+    }
+
+    /// The entry's physical address: Linux and multiboot have just that, other linkers write a virtual one.
+    pub(super) fn entry(&self) -> Result<u64, Problem> {
+        let entry = self.entry;
+        if self.span.contains(entry) {
+            return Ok(entry);
+        }
+        let mut loads = self.programs.iter().filter(|it| it.kind == PT_LOAD);
+        let physical = loads.find_map(|program| {
+            let offset = entry.checked_sub(program.virtual_address)?;
+            (offset < program.memory_size)
+                .then(|| program.physical_address.checked_add(offset))
+                .flatten()
+        });
+        physical.ok_or(Problem::Field("e_entry", entry))
+    }
 }
 
 /// The header of a bzImage that such a kernel would have had, as far as Linux looks at it: the magic numbers, from
@@ -83,48 +165,71 @@ fn linux_header() -> Vec<u8> {
     header
 }
 
-fn programs(file: &[u8]) -> Result<Vec<Program>, Problem> {
-    if file.get(4..6) != Some(&CLASS_64_LITTLE) {
-        return Err(Problem::Foreign("an ELF file that is not 64-bit"));
-    }
+fn class(file: &[u8]) -> Result<&'static Class, Problem> {
+    let ident = bytes_at(file, 4);
+    let class = [&ELF32, &ELF64]
+        .into_iter()
+        .find(|class| ident == Some(class.ident))
+        .ok_or(Problem::Foreign("an ELF file that is not for a PC"))?;
     let machine = bytes_at(file, 18).map(u16::from_le_bytes);
-    if machine.is_some_and(|machine| machine != EM_X86_64) {
+    if machine.is_some_and(|machine| machine != class.machine) {
         return Err(Problem::Foreign("an ELF file for another processor"));
     }
-    let start = u64::from_le_bytes(bytes_at(file, 32).ok_or(truncated(file, 64))?);
-    let size = u16::from_le_bytes(bytes_at(file, 54).ok_or(truncated(file, 64))?);
-    let count = u16::from_le_bytes(bytes_at(file, 56).ok_or(truncated(file, 64))?);
-    if usize::from(size) != PROGRAM_HEADER {
+    Ok(class)
+}
+
+fn programs(file: &[u8], class: &Class) -> Result<Vec<Program>, Problem> {
+    let half = |at: usize| bytes_at(file, at).map(u16::from_le_bytes);
+    let start = word(file, class.table, class).ok_or(truncated(file, 64))?;
+    let size = half(class.entry_size).ok_or(truncated(file, 64))?;
+    let count = half(class.entry_size + 2).ok_or(truncated(file, 64))?;
+    if usize::from(size) != class.program {
         return Err(Problem::Field("e_phentsize", size.into()));
     }
     if count > SEGMENTS_MAX {
         return Err(Problem::Field("e_phnum", count.into()));
     }
-    let len = u64::from(count) * PROGRAM_HEADER as u64;
-    let table = slice(file, start, len)?;
-    Ok(table
-        .as_chunks::<PROGRAM_HEADER>()
-        .0
-        .iter()
-        .map(program)
+    let table = slice(file, start, u64::from(count) * class.program as u64)?;
+    let headers = table.chunks_exact(class.program);
+    Ok(headers
+        .filter_map(|header| program(header, class))
         .collect())
 }
 
-fn program(header: &[u8; PROGRAM_HEADER]) -> Program {
-    let qword = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| header[at + i]));
-    Program {
-        kind: qword(0) as u32,
-        offset: qword(8),
-        virtual_address: qword(16),
-        physical_address: qword(24),
-        file_size: qword(32),
-        memory_size: qword(40),
+/// A whole program header; the slice that it is read from has its length.
+fn program(header: &[u8], class: &Class) -> Option<Program> {
+    let [
+        offset,
+        virtual_address,
+        physical_address,
+        file_size,
+        memory_size,
+    ] = class.fields;
+    let field = |at| word(header, at, class);
+    Some(Program {
+        kind: bytes_at(header, 0).map(u32::from_le_bytes)?,
+        offset: field(offset)?,
+        virtual_address: field(virtual_address)?,
+        physical_address: field(physical_address)?,
+        file_size: field(file_size)?,
+        memory_size: field(memory_size)?,
+    })
+}
+
+/// An address or offset of a file of `class`.
+fn word(bytes: &[u8], at: usize, class: &Class) -> Option<u64> {
+    match class.word {
+        4 => Some(u32::from_le_bytes(bytes_at(bytes, at)?).into()),
+        _ => Some(u64::from_le_bytes(bytes_at(bytes, at)?)),
     }
 }
 
-fn segment<'a>(file: &'a [u8], program: &Program) -> Result<Segment<'a>, Problem> {
+fn segment<'a>(file: &'a [u8], program: &Program, least: u64) -> Result<Segment<'a>, Problem> {
     let at = program.physical_address;
-    if at < layout::KERNEL_MIN || at.checked_add(program.memory_size).is_none() {
+    if at < least {
+        return Err(Problem::LoadsTooLow { at, least });
+    }
+    if at.checked_add(program.memory_size).is_none() {
         return Err(Problem::Field("p_paddr", at));
     }
     let zeros = program.memory_size.checked_sub(program.file_size);
@@ -135,48 +240,23 @@ fn segment<'a>(file: &'a [u8], program: &Program) -> Result<Segment<'a>, Problem
     })
 }
 
-/// The first address behind a segment; that there is one has been checked.
-fn end(segment: &Segment<'_>) -> u64 {
-    segment
-        .at
-        .saturating_add(segment.bytes.len() as u64)
-        .saturating_add(segment.zeros)
-}
-
-fn entry(file: &[u8], programs: &[Program], span: Span) -> Result<Entry, Problem> {
-    for program in programs.iter().filter(|program| program.kind == PT_NOTE) {
+/// The 32-bit entry that a note names.
+fn pvh_entry(file: &[u8], loadable: &Loadable<'_>) -> Result<Option<u64>, Problem> {
+    let notes = loadable.programs.iter().filter(|it| it.kind == PT_NOTE);
+    for program in notes {
         let notes = slice(file, program.offset, program.file_size)?;
-        if let Some(address) = pvh_entry(notes) {
-            return if span.contains(address) {
-                Ok(Entry::Pvh(address))
-            } else {
-                Err(Problem::Field("PVH entry", address))
-            };
+        match find_entry(notes) {
+            Some(address) if loadable.span.contains(address) => return Ok(Some(address)),
+            Some(address) => return Err(Problem::Field("PVH entry", address)),
+            None => {}
         }
     }
-    let address = u64::from_le_bytes(bytes_at(file, 24).ok_or(truncated(file, 64))?);
-    match physical(programs, span, address) {
-        Some(physical) => Ok(Entry::Long(physical)),
-        None => Err(Problem::Field("e_entry", address)),
-    }
-}
-
-/// Linux's entry is a physical address; other linkers write a virtual one.
-fn physical(programs: &[Program], span: Span, entry: u64) -> Option<u64> {
-    if span.contains(entry) {
-        return Some(entry);
-    }
-    let loads = programs.iter().filter(|program| program.kind == PT_LOAD);
-    let mut offsets = loads.filter_map(|program| {
-        let offset = entry.checked_sub(program.virtual_address)?;
-        (offset < program.memory_size).then(|| program.physical_address.checked_add(offset))?
-    });
-    offsets.next()
+    Ok(None)
 }
 
 /// Looks for the Xen note with the 32-bit entry. A note is its name's and its description's length, its type, and
 /// both texts, each filled up to four bytes.
-fn pvh_entry(mut notes: &[u8]) -> Option<u64> {
+fn find_entry(mut notes: &[u8]) -> Option<u64> {
     loop {
         let dword = |at: usize| bytes_at(notes, at).map(u32::from_le_bytes);
         let (name_len, len, kind) = (dword(0)? as usize, dword(4)? as usize, dword(8)?);

@@ -1,13 +1,13 @@
 //! The state in which the first CPU enters the kernel, and the tables in memory that this state needs.
 //!
 //! boot.rst, "64-bit boot protocol" and "32-bit boot protocol": __BOOT_CS is 0x10, __BOOT_DS 0x18, flat; RSI points
-//! to the zero page; interrupts are off. PVH differs from 32-bit mode only in EBX. In 64-bit mode the first 4 GiB are mapped one to one.
+//! to the zero page; interrupts are off. PVH and multiboot differ from 32-bit mode only in EAX and EBX. In 64-bit mode the first 4 GiB are mapped one to one.
 
 use super::kernel::Entry;
-use super::pvh;
+use super::{multiboot, pvh};
 use crate::layout;
 use crate::memory::Piece;
-use crate::x86::regs::{RBX, RSI, RSP, Regs, Segment, TableRegister};
+use crate::x86::regs::{RAX, RBX, RSI, RSP, Regs, Segment, TableRegister};
 use crate::x86::{cr0, cr4, efer, page, segment};
 
 const BOOT_CS: u16 = 0x10;
@@ -26,11 +26,11 @@ const TSS: u16 = segment::P | segment::system::TSS32_BUSY;
 const PAGE: u64 = 0x1000;
 const LARGE_PAGE: u64 = 2 << 20;
 
-/// The registers for `entry`, with the zero page's address in RSI, or that of PVH's start info in RBX.
+/// The registers for `entry`, with the zero page's address in RSI, or that of PVH's or multiboot's information in RBX.
 pub fn registers(entry: Entry) -> Regs {
     let (rip, code) = match entry {
         Entry::Long(rip) => (rip, CODE_64),
-        Entry::Protected(rip) | Entry::Pvh(rip) => (rip, CODE_32),
+        Entry::Protected(rip) | Entry::Pvh(rip) | Entry::Multiboot(rip) => (rip, CODE_32),
     };
     let data = flat(BOOT_DS, DATA);
     let mut regs = Regs {
@@ -58,6 +58,10 @@ pub fn registers(entry: Entry) -> Regs {
     match entry {
         Entry::Long(_) | Entry::Protected(_) => regs.gprs[RSI] = layout::ZERO_PAGE.start,
         Entry::Pvh(_) => regs.gprs[RBX] = pvh::AT,
+        Entry::Multiboot(_) => {
+            regs.gprs[RAX] = multiboot::BOOTED;
+            regs.gprs[RBX] = multiboot::AT;
+        }
     }
     regs.gprs[RSP] = layout::BOOT_STACK.end;
     if let Entry::Long(_) = entry {
@@ -77,7 +81,7 @@ pub fn tables(entry: Entry) -> Vec<Piece> {
     };
     match entry {
         Entry::Long(_) => vec![gdt_piece(CODE_64), page_tables()],
-        Entry::Protected(_) | Entry::Pvh(_) => vec![gdt_piece(CODE_32)],
+        Entry::Protected(_) | Entry::Pvh(_) | Entry::Multiboot(_) => vec![gdt_piece(CODE_32)],
     }
 }
 

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::io;
 
+use crate::layout::Span;
+
 /// A boot image or command line that cannot be used.
 #[derive(Debug)]
 pub struct Error {
@@ -52,6 +54,17 @@ pub enum Problem {
     LoadedLow,
     /// A header field with an impossible value; its name.
     Field(&'static str, u64),
+    /// A multiboot header with demands that cannot be met.
+    Demands(u32),
+    /// The kernel wants to lie where the launcher keeps what it tells it.
+    LoadsTooLow {
+        /// Where it wants to lie.
+        at: u64,
+        /// The lowest address it can have.
+        least: u64,
+    },
+    /// A part of the kernel wants to lie where the machine has no memory for it.
+    NotMemory(Span),
     /// The kernel needs memory up to `end`, and there is less.
     NeedsMemory {
         /// The first address behind the kernel while it starts.
@@ -75,6 +88,15 @@ pub enum Problem {
     },
     /// The command line holds a zero byte.
     ZeroByte,
+    /// A module for a kernel that is not a multiboot one.
+    NoModules,
+    /// What the kernel is told about its modules is longer than its place.
+    LongInformation {
+        /// How long it is.
+        bytes: u64,
+        /// How long it may be.
+        limit: u64,
+    },
 }
 
 impl fmt::Display for Error {
@@ -126,6 +148,22 @@ impl fmt::Display for Error {
                 f,
                 "cannot boot {object}: its header's {name} is {value:#x}, which is impossible; the file is damaged"
             ),
+            Problem::Demands(flags) => write!(
+                f,
+                "cannot boot {object}: its multiboot header demands {flags:#x}, and only page alignment (0x1) and \
+                 memory information (0x2) can be given; build it without the others"
+            ),
+            Problem::LoadsTooLow { at, least } => write!(
+                f,
+                "cannot load {object}: it wants to lie at {at:#x}, where the launcher keeps what it tells the \
+                 kernel; link it to {least:#x} or above"
+            ),
+            Problem::NotMemory(span) => write!(
+                f,
+                "cannot load {object}: it wants to lie at {:#x} to {:#x}, where the machine has no free memory; \
+                 link it to 0x100000",
+                span.start, span.end
+            ),
             Problem::NeedsMemory { end, memory } => write!(
                 f,
                 "cannot load {object}: it needs memory up to {end:#x}, and the machine's ends at {memory:#x}; \
@@ -141,6 +179,15 @@ impl fmt::Display for Error {
                 "cannot pass {object}: it has {bytes} bytes and the kernel takes {limit}; shorten --append"
             ),
             Problem::ZeroByte => write!(f, "cannot pass {object}: it holds a zero byte; remove it"),
+            Problem::NoModules => write!(
+                f,
+                "cannot pass {object}: only a multiboot kernel takes modules; leave --module out"
+            ),
+            Problem::LongInformation { bytes, limit } => write!(
+                f,
+                "cannot pass {object}: telling the kernel of them takes {bytes} bytes and there are {limit}; \
+                 pass fewer, or shorter texts"
+            ),
         }
     }
 }

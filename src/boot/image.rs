@@ -17,6 +17,8 @@ pub enum Role {
     Kernel,
     /// The initial RAM disk.
     Initrd,
+    /// A module of a multiboot kernel.
+    Module,
 }
 
 impl Role {
@@ -24,6 +26,7 @@ impl Role {
         match self {
             Self::Kernel => "kernel",
             Self::Initrd => "initrd",
+            Self::Module => "module",
         }
     }
 }
@@ -73,6 +76,11 @@ impl Image {
     /// What messages call it.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it is part of this program.
+    pub fn is_built_in(&self) -> bool {
+        matches!(self.bytes, Cow::Borrowed(_))
     }
 
     /// Its bytes.

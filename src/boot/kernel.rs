@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::error::Problem;
-use super::{bzimage, elf};
+use super::{bzimage, elf, multiboot};
 use crate::layout::Span;
 
 /// How the kernel is entered.
@@ -16,6 +16,8 @@ pub enum Entry {
     Protected(u64),
     /// In flat 32-bit mode without paging at this address, with PVH's start info.
     Pvh(u64),
+    /// In flat 32-bit mode without paging at this address, with multiboot's information.
+    Multiboot(u64),
 }
 
 /// A piece of the kernel in memory.
@@ -27,6 +29,15 @@ pub struct Segment<'a> {
     pub bytes: &'a [u8],
     /// How many zeros follow them.
     pub zeros: u64,
+}
+
+impl Segment<'_> {
+    /// The first address behind it; that there is one was checked when it was made.
+    pub fn end(&self) -> u64 {
+        self.at
+            .saturating_add(self.bytes.len() as u64)
+            .saturating_add(self.zeros)
+    }
 }
 
 /// A kernel image that has been checked.
@@ -49,9 +60,11 @@ pub struct Kernel<'a> {
 }
 
 impl<'a> Kernel<'a> {
-    /// Finds out what `file` is, and checks it.
+    /// Finds out what `file` is, and checks it. A multiboot header counts in a file of any format.
     pub fn parse(file: &'a [u8]) -> Result<Self, Problem> {
-        if file.starts_with(elf::MAGIC) {
+        if let Some(header) = multiboot::Header::find(file) {
+            multiboot::parse(file, &header)
+        } else if file.starts_with(elf::MAGIC) {
             elf::parse(file)
         } else {
             bzimage::parse(file)

@@ -1,27 +1,74 @@
-//! Where kernel and initrd go in memory.
+//! Where kernel, initrd and modules go in memory.
 
+use super::Module;
 use super::error::Problem;
-use super::kernel::Kernel;
+use super::kernel::{Entry, Kernel};
 use crate::layout::Span;
 use crate::memory::{Kind, Range};
 
 const PAGE: u64 = 0x1000;
 const FOUR_GIB: u64 = 1 << 32;
 
-/// Whether the kernel, with the memory it uses before it reads the map, lies in RAM below 4 GiB.
+/// A module or initrd with its place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Placed<'a> {
+    /// Its first address.
+    pub(super) at: u64,
+    /// What it is.
+    pub(super) module: Module<'a>,
+}
+
+impl Placed<'_> {
+    /// The first address behind it: below the end of RAM, since it was placed there.
+    pub(super) fn end(&self) -> u64 {
+        self.at + self.module.len()
+    }
+}
+
+/// Whether the kernel lies in RAM below 4 GiB: the pieces of a multiboot kernel each, since it reads the map before it
+/// uses more; of any other the whole, with the memory it uses before that.
 pub(super) fn kernel(kernel: &Kernel<'_>, map: &[Range]) -> Result<(), Problem> {
-    let mut low = usable(map).filter(|span| span.end <= FOUR_GIB);
-    if low.any(|span| span.start <= kernel.span.start && kernel.span.end <= span.end) {
+    match kernel.entry {
+        Entry::Multiboot(_) => kernel.segments.iter().try_for_each(|segment| {
+            let span = Span {
+                start: segment.at,
+                end: segment.end(),
+            };
+            in_memory(span, map)
+        }),
+        Entry::Long(_) | Entry::Protected(_) | Entry::Pvh(_) => in_memory(kernel.span, map),
+    }
+}
+
+fn in_memory(wanted: Span, map: &[Range]) -> Result<(), Problem> {
+    let mut low = low(map);
+    if low.any(|span| span.start <= wanted.start && wanted.end <= span.end) {
         return Ok(());
     }
-    let memory = usable(map)
-        .map(|span| span.end)
-        .filter(|&end| end <= FOUR_GIB)
-        .max();
-    Err(Problem::NeedsMemory {
-        end: kernel.span.end,
-        memory: memory.unwrap_or(0),
+    let memory = self::low(map).map(|span| span.end).max().unwrap_or(0);
+    Err(if wanted.end > memory {
+        Problem::NeedsMemory {
+            end: wanted.end,
+            memory,
+        }
+    } else {
+        Problem::NotMemory(wanted)
     })
+}
+
+/// Where a module of `bytes` goes: the first page from `free` on behind which there is room below 4 GiB.
+pub(super) fn module(bytes: u64, free: u64, map: &[Range]) -> Result<u64, Problem> {
+    let behind = Span {
+        start: free.next_multiple_of(PAGE),
+        end: FOUR_GIB.max(free.next_multiple_of(PAGE)),
+    };
+    let mut holes = low(map)
+        .map(|span| intersection(span, behind))
+        .filter(|hole| !hole.is_empty());
+    let free = holes.clone().map(Span::len).max().unwrap_or(0);
+    let hole = holes.find(|hole| hole.len() >= bytes);
+    hole.map(|hole| hole.start)
+        .ok_or(Problem::NoRoom { bytes, free })
 }
 
 /// Where an initrd of `bytes` goes: as high as the kernel can reach it, below 4 GiB if possible, on a page boundary,
@@ -77,7 +124,11 @@ fn highest(holes: &[Span], bytes: u64) -> Option<u64> {
     starts.flatten().max()
 }
 
-fn usable(map: &[Range]) -> impl Iterator<Item = Span> {
+fn low(map: &[Range]) -> impl Iterator<Item = Span> + Clone {
+    usable(map).filter(|span| span.end <= FOUR_GIB)
+}
+
+fn usable(map: &[Range]) -> impl Iterator<Item = Span> + Clone {
     map.iter()
         .filter(|range| range.kind == Kind::Usable)
         .map(|range| range.span)

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::bzimage::tests::kernel;
 use super::*;
 use crate::memory::{self, Kind};
-use crate::x86::regs::{RBX, RSI};
+use crate::x86::regs::{RAX, RBX, RSI};
 
 const MIB: u64 = 1 << 20;
 
@@ -38,6 +38,7 @@ fn start(
     let boot = Boot {
         kernel: &kernel,
         initrd: Some(&initrd),
+        modules: &[],
         cmdline,
         map: &memory::map(memory),
         rsdp: layout::RSDP.start,
@@ -135,6 +136,7 @@ fn an_elf_kernel_is_loaded_with_its_zeros() {
     let boot = Boot {
         kernel: &kernel,
         initrd: None,
+        modules: &[],
         cmdline: "quiet",
         map: &memory::map(64 * MIB),
         rsdp: layout::RSDP.start,
@@ -148,6 +150,124 @@ fn an_elf_kernel_is_loaded_with_its_zeros() {
     assert_eq!(read(&ram, regs.gprs[RBX], 4), 0x336e_c578_u32.to_le_bytes());
 }
 
+/// Boots the multiboot kernel `file` with modules in a machine of `memory`.
+fn multiboot(
+    memory: u64,
+    file: Vec<u8>,
+    initrd: &Image,
+    modules: &[Module<'_>],
+) -> Result<(Arc<Ram>, Regs), Error> {
+    let ram = ram(memory);
+    let kernel = Image::made("kernel k", file);
+    let boot = Boot {
+        kernel: &kernel,
+        initrd: Some(initrd),
+        modules,
+        cmdline: "one two",
+        map: &memory::map(memory),
+        rsdp: layout::RSDP.start,
+        seed: &[],
+    };
+    let regs = load(&ram, &boot)?;
+    Ok((ram, regs))
+}
+
+#[test]
+fn a_multiboot_kernel_finds_its_modules_on_pages_behind_it() {
+    let initrd = Image::made("initrd i", vec![0x5c; 5000]);
+    let image = Image::made("module m", vec![0x6d; 3]);
+    let module = Module {
+        image: &image,
+        cmdline: "text",
+    };
+    let file = multiboot::tests::kernel(0x10_0000);
+    let (ram, regs) = multiboot(2 * MIB, file.clone(), &initrd, &[module; 2]).unwrap();
+    assert_eq!((regs.rip, regs.cr0 & 0x8000_0001), (0x10_0020, 1));
+    assert_eq!(regs.gprs[RAX], 0x2bad_b002);
+    assert_eq!(read(&ram, 0x10_0000, 0x1000), file[0x100..]);
+    assert_eq!(read(&ram, 0x10_1000, 0x2000), [0; 0x2000]);
+    let dword = |at: u64| u32::from_le_bytes(read(&ram, at, 4).try_into().unwrap());
+    let info = regs.gprs[RBX];
+    assert_eq!(read(&ram, dword(info + 16).into(), 8), b"one two\0");
+    assert_eq!(dword(info + 20), 3);
+    let list = u64::from(dword(info + 24));
+    let places: Vec<_> = (0..3)
+        .map(|i| (dword(list + 16 * i), dword(list + 16 * i + 4)))
+        .collect();
+    let expected = [
+        (0x10_3000, 0x10_3000 + 5000),
+        (0x10_5000, 0x10_5003),
+        (0x10_6000, 0x10_6003),
+    ];
+    assert_eq!(places, expected);
+    assert_eq!(read(&ram, 0x10_3000, 5000), [0x5c; 5000]);
+    assert_eq!(read(&ram, 0x10_6000, 3), [0x6d; 3]);
+    assert_eq!(read(&ram, dword(list + 16 + 8).into(), 5), b"text\0");
+}
+
+#[test]
+fn a_multiboot_kernel_runs_in_a_mebibyte() {
+    let initrd = Image::made("initrd i", vec![0x5c; 0x6000]);
+    let file = multiboot::tests::kernel(0x2_0000);
+    let (ram, regs) = multiboot(MIB, file, &initrd, &[]).unwrap();
+    assert_eq!(regs.rip, 0x2_0020);
+    assert_eq!(read(&ram, 0x2_3000, 0x6000), [0x5c; 0x6000]);
+    let dword = |at: u64| u32::from_le_bytes(read(&ram, at, 4).try_into().unwrap());
+    assert_eq!(
+        (dword(regs.gprs[RBX] + 4), dword(regs.gprs[RBX] + 8)),
+        (639, 0)
+    );
+    let refused = |at, initrd: &Image| {
+        let file = multiboot::tests::kernel(at);
+        multiboot(MIB, file, initrd, &[])
+            .map(drop)
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(
+        refused(0x10_0000, &initrd),
+        "cannot load kernel k: it needs memory up to 0x103000, and the machine's ends at 0x9fc00; \
+         give more with --memory"
+    );
+    assert!(refused(0x1_f000, &initrd).contains("link it to 0x20000 or above"));
+    let large = Image::made("initrd i", vec![0; 0x7_d000]);
+    assert!(refused(0x2_0000, &large).contains("512000 bytes do not fit into the 510976 bytes"));
+}
+
+#[test]
+fn a_multiboot_kernel_lies_in_memory_piece_by_piece() {
+    // Its zeros reach from conventional memory to behind the hole.
+    let initrd = Image::made("initrd i", vec![1]);
+    let mut file = multiboot::tests::kernel(0x9_0000);
+    file[52 + 20..52 + 24].copy_from_slice(&0x10_0000_u32.to_le_bytes());
+    let text = multiboot(4 * MIB, file, &initrd, &[])
+        .map(drop)
+        .unwrap_err()
+        .to_string();
+    assert!(text.contains("at 0x90000 to 0x190000, where"), "{text}");
+}
+
+#[test]
+fn the_built_in_initrd_is_no_module_and_linux_takes_none() {
+    let built_in = Image::bundled(image::Role::Initrd, b"cpio");
+    let file = multiboot::tests::kernel(0x10_0000);
+    let (ram, regs) = multiboot(2 * MIB, file, &built_in, &[]).unwrap();
+    assert_eq!(read(&ram, regs.gprs[RBX] + 20, 4), [0; 4]);
+    let image = Image::made("module m", vec![1]);
+    let modules = [Module {
+        image: &image,
+        cmdline: "",
+    }];
+    let text = multiboot(64 * MIB, kernel(4096), &built_in, &modules)
+        .map(drop)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.starts_with("cannot pass module m: only a multiboot"),
+        "{text}"
+    );
+}
+
 #[test]
 fn nothing_is_written_when_something_is_refused() {
     let ram = ram(64 * MIB);
@@ -155,6 +275,7 @@ fn nothing_is_written_when_something_is_refused() {
     let boot = Boot {
         kernel: &kernel,
         initrd: None,
+        modules: &[],
         cmdline: "a\0b",
         map: &memory::map(64 * MIB),
         rsdp: 0,

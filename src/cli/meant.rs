@@ -8,7 +8,7 @@ use super::typed::Run;
 use super::usage::Usage;
 use super::values;
 use crate::sandbox::Plan;
-use crate::spec::{CpuCount, Disk, DiskAccess, Engine, Image, MachineSpec, MemorySize};
+use crate::spec::{CpuCount, Disk, DiskAccess, Engine, Image, MachineSpec, MemorySize, Module};
 use guest::protocol::{PAYLOAD_MAX, Start, Window};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -58,6 +58,7 @@ pub(super) fn meant(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Resul
             &run.initrd,
             host.bundle.map(|it| it.initrd),
         )?),
+        modules: modules(run)?,
         cmdline: cmdline(run)?,
         disks: disks(run)?,
     };
@@ -97,6 +98,18 @@ fn named(flag: &str, path: &str) -> Result<PathBuf, Usage> {
         return Err(Usage::value(flag, path, "the name of a file"));
     }
     Ok(PathBuf::from(path))
+}
+
+/// `--module FILE`, or `FILE=TEXT` with the text that goes with it.
+fn modules(run: &Run) -> Result<Vec<Module>, Usage> {
+    let module = |typed: &String| {
+        let (path, cmdline) = typed.split_once('=').unwrap_or((typed, ""));
+        Ok(Module {
+            image: Image::File(named("--module", path)?),
+            cmdline: cmdline.to_owned(),
+        })
+    };
+    run.modules.iter().map(module).collect()
 }
 
 /// The virtio-blk disks: the root, whose name is taken as it is, then the others.
@@ -240,6 +253,7 @@ mod tests {
             keep: false,
             kernel: some("/boot/vmlinuz"),
             initrd: some("initrd.cpio"),
+            modules: vec!["m".to_owned(), "n=a=b c".to_owned()],
             append: vec!["debug".to_owned(), "a=b c".to_owned()],
             timeout: some("5m"),
             env: vec!["A=1".to_owned(), "ABSENT".to_owned()],
@@ -256,6 +270,12 @@ mod tests {
             meant.machine.initrd,
             Some(Image::File("initrd.cpio".into()))
         );
+        let module = |path: &str, cmdline: &str| Module {
+            image: Image::File(path.into()),
+            cmdline: cmdline.to_owned(),
+        };
+        let modules = [module("m", ""), module("n", "a=b c")];
+        assert_eq!(meant.machine.modules, modules);
         assert_eq!(
             meant.machine.cmdline,
             "console=ttyS0 panic=-1 xlaunch.root=/dev/vda debug a=b c"
@@ -357,6 +377,10 @@ mod tests {
             },
             Run {
                 disks: vec![":ro".to_owned()],
+                ..Run::default()
+            },
+            Run {
+                modules: vec!["=text".to_owned()],
                 ..Run::default()
             },
             Run {

@@ -10,13 +10,14 @@ use std::ffi::OsString;
 
 const PROGRAM: &str = "xlaunch";
 /// The flags that take a value: long name and letter.
-const VALUED: [(&str, Option<char>); 11] = [
+const VALUED: [(&str, Option<char>); 12] = [
     ("--memory", Some('m')),
     ("--cpus", Some('c')),
     ("--engine", None),
     ("--disk", None),
     ("--kernel", None),
     ("--initrd", None),
+    ("--module", None),
     ("--append", None),
     ("--timeout", None),
     ("--env", Some('e')),
@@ -79,13 +80,17 @@ pub(super) struct Run {
     #[argh(switch)]
     pub(super) keep: bool,
 
-    /// boot this bzImage instead of the built-in kernel
+    /// boot this bzImage, vmlinux or multiboot kernel instead of the built-in kernel
     #[argh(option, arg_name = "file")]
     pub(super) kernel: Option<String>,
 
     /// use this initrd instead of the built-in one
     #[argh(option, arg_name = "file")]
     pub(super) initrd: Option<String>,
+
+    /// a module for a multiboot kernel, with the text that goes with it
+    #[argh(option, long = "module", arg_name = "file[=text]")]
+    pub(super) modules: Vec<String>,
 
     /// add this to the kernel's command line
     #[argh(option, arg_name = "text")]
@@ -285,6 +290,9 @@ mod tests {
             "--kernel",
             "k",
             "--initrd=i",
+            "--module=m=text",
+            "--module",
+            "n",
             "--append",
             "a=b c",
             "--append=d",
@@ -317,6 +325,7 @@ mod tests {
             keep: true,
             kernel: some("k"),
             initrd: some("i"),
+            modules: vec!["m=text".to_owned(), "n".to_owned()],
             append: vec!["a=b c".to_owned(), "d".to_owned()],
             timeout: some("5m"),
             env: vec!["A=1".to_owned(), "B=2".to_owned()],

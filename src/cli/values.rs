@@ -16,7 +16,7 @@ pub(super) fn memory(text: &str) -> Result<MemorySize, Usage> {
         Usage::value(
             "--memory",
             text,
-            "a size from 16M to 256G such as 512M or 2G",
+            "a size from 1M to 256G such as 512M or 2G",
         )
     };
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
@@ -138,7 +138,7 @@ mod tests {
             "",
             "M",
             "512",
-            "15M",
+            "1020K",
             "257G",
             "1T",
             "-1G",

@@ -8,7 +8,7 @@ use hvf_sys::random;
 
 use super::BuildError;
 use crate::boot::image::{Image, Role};
-use crate::boot::{self, Boot};
+use crate::boot::{self, Boot, Module};
 use crate::firmware::{acpi, mp, smbios};
 use crate::layout;
 use crate::memory::{self, Piece};
@@ -21,6 +21,7 @@ pub(super) struct Program {
     memory: u64,
     kernel: Image,
     initrd: Option<Image>,
+    modules: Vec<(Image, String)>,
     cmdline: String,
     tables: Vec<Piece>,
 }
@@ -34,6 +35,10 @@ impl Program {
             .initrd
             .as_ref()
             .map(|image| Image::read(Role::Initrd, image, memory));
+        let modules = spec.modules.iter().map(|module| {
+            let image = Image::read(Role::Module, &module.image, memory)?;
+            Ok((image, module.cmdline.clone()))
+        });
         let mut uuid = [0; 16];
         random::fill(&mut uuid).map_err(BuildError::Random)?;
         let cpus = u32::from(spec.cpus.count());
@@ -45,6 +50,7 @@ impl Program {
             memory,
             kernel,
             initrd: initrd.transpose()?,
+            modules: modules.collect::<Result<_, BuildError>>()?,
             cmdline: spec.cmdline.clone(),
             tables,
         })
@@ -58,9 +64,14 @@ impl Program {
         }
         let mut seed = [0; 32];
         random::fill(&mut seed).map_err(BuildError::Random)?;
+        let modules = self.modules.iter();
+        let modules: Vec<_> = modules
+            .map(|(image, cmdline)| Module { image, cmdline })
+            .collect();
         let boot = Boot {
             kernel: &self.kernel,
             initrd: self.initrd.as_ref(),
+            modules: &modules,
             cmdline: &self.cmdline,
             map: &memory::map(self.memory),
             rsdp: layout::RSDP.start,

@@ -64,6 +64,7 @@ fn spec(cpus: u8, code: &[&[u8]]) -> MachineSpec {
         engine: Engine::Soft,
         kernel: Image::Bundled(bzimage(code).leak()),
         initrd: None,
+        modules: Vec::new(),
         cmdline: String::new(),
         disks: Vec::new(),
     }

@@ -84,14 +84,14 @@ fn a_pvh_note_comes_first() {
 #[test]
 fn impossible_fields_are_named() {
     let cases: [(usize, &[u8], &str); 10] = [
-        (4, &[1], "an ELF file that is not 64-bit"),
+        (4, &[3], "an ELF file that is not for a PC"),
         (18, &[183], "an ELF file for another processor"),
         (24, &[0; 8], "e_entry is 0x0"),
         (54, &[55], "e_phentsize is 0x37"),
         (56, &[0xff, 0xff], "e_phnum is 0xffff"),
         (64, &[0; 4], "it is not a kernel"),
         (120, &[3], "it is a program"),
-        (64 + 24, &[0; 8], "p_paddr is 0x0"),
+        (64 + 24, &[0; 8], "lie at 0x0"),
         (64 + 40, &[1, 0], "p_memsz is 0x1"),
         (64 + 8, &[0xff; 8], "offset is 0xffffffffffffffff"),
     ];
@@ -123,7 +123,7 @@ proptest! {
         file[from..0x200].copy_from_slice(&bytes[from..]);
         if let Ok(kernel) = parse(&file) {
             for segment in &kernel.segments {
-                prop_assert!(segment.at >= kernel.span.start && end(segment) <= kernel.span.end);
+                prop_assert!(segment.at >= kernel.span.start && segment.end() <= kernel.span.end);
             }
         }
     }

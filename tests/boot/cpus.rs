@@ -1,7 +1,6 @@
 //! Several CPUs that work on the same memory at the same time.
 
-use crate::launcher::Program;
-use std::process::Command;
+use crate::launcher::{Program, compile_for_guest};
 use tempfile::TempDir;
 
 /// A program for the guest that contends for locks; see its head.
@@ -59,15 +58,7 @@ fn locks_atomics_and_futexes_hold_between_two_cpus() {
     };
     let place = TempDir::new().unwrap();
     let program = place.path().join("contend");
-    let compiled = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()))
-        .args(["--edition=2024", "-O", "-Cstrip=symbols"])
-        .args(["-Ctarget-feature=+crt-static", "-Cpanic=abort", "-o"])
-        .arg(&program)
-        .arg(CONTEND)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&compiled.stderr).into_owned();
-    assert!(compiled.status.success(), "{said}");
+    compile_for_guest(CONTEND, &program);
 
     let script = "cat > /tmp/contend && chmod 755 /tmp/contend && exec /tmp/contend";
     let running = xlaunch.start(&["--", "sh", "-c", script]);

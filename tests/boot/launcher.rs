@@ -93,6 +93,19 @@ impl Program {
     }
 }
 
+/// Compiles a program of one source file for the guest, without shared libraries.
+pub fn compile_for_guest(source: &str, program: &Path) {
+    let compiled = Command::new(env::var_os("RUSTC").unwrap_or("rustc".into()))
+        .args(["--edition=2024", "-O", "-Cstrip=symbols"])
+        .args(["-Ctarget-feature=+crt-static", "-Cpanic=abort", "-o"])
+        .arg(program)
+        .arg(source)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&compiled.stderr).into_owned();
+    assert!(compiled.status.success(), "{said}");
+}
+
 fn built() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/release/xlaunch")
 }

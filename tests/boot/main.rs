@@ -13,4 +13,5 @@ mod endings;
 mod kernel;
 mod launcher;
 mod streams;
+mod stress;
 mod terminal;

@@ -50,6 +50,18 @@ pub fn build(spec: &MachineSpec, cables: Cables) -> Result<Machine, BuildError> 
     // Bad images are told before anything is started.
     let regs = program.load()?;
 
+    let board = board(spec, cables, disks, &ram)?;
+    let engine = Soft::new(ram, spec.cpus.count());
+    Machine::start(board, engine, program, regs)
+}
+
+/// The board with everything on it, before anything runs.
+pub(super) fn board(
+    spec: &MachineSpec,
+    cables: Cables,
+    disks: Vec<Disk>,
+    ram: &Arc<Ram>,
+) -> Result<Board, BuildError> {
     let boxes: Vec<Arc<Mailbox>> = (0..spec.cpus.count()).map(|_| Arc::default()).collect();
     let brake = Brake::new(boxes.clone());
     let mut wiring = Wiring::new(Hub::new(boxes.clone()), &brake);
@@ -61,19 +73,17 @@ pub fn build(spec: &MachineSpec, cables: Cables) -> Result<Machine, BuildError> 
     wiring.bridges()?;
     for (disk, slot) in disks.into_iter().zip(disk_slots(spec.disks.len())?) {
         let name = format!("xlaunch-{slot}");
-        wiring.virtio(slot, Arc::new(Blk::new(disk, &name, QUEUES)), &ram)?;
+        wiring.virtio(slot, Arc::new(Blk::new(disk, &name, QUEUES)), ram)?;
     }
-    wiring.virtio(slot::RND, Arc::new(Rnd::default()), &ram)?;
-
-    let engine = Soft::new(ram, spec.cpus.count());
-    Machine::start(wiring.finish(boxes, brake)?, engine, program, regs)
+    wiring.virtio(slot::RND, Arc::new(Rnd::default()), ram)?;
+    wiring.finish(boxes, brake)
 }
 
 /// How many queues a disk has, and how many threads serve a device.
 const QUEUES: u16 = 1;
 const THREADS: usize = 2;
 
-fn open_disks(spec: &MachineSpec) -> Result<Vec<Disk>, BuildError> {
+pub(super) fn open_disks(spec: &MachineSpec) -> Result<Vec<Disk>, BuildError> {
     Ok(spec
         .disks
         .iter()
@@ -93,7 +103,7 @@ fn disk_slots(count: usize) -> Result<Vec<u8>, BuildError> {
         .collect())
 }
 
-fn memory(size: MemorySize) -> Result<Arc<Ram>, BuildError> {
+pub(super) fn memory(size: MemorySize) -> Result<Arc<Ram>, BuildError> {
     let bytes = size.bytes();
     let regions: Vec<_> = [layout::low_ram(bytes), layout::high_ram(bytes)]
         .into_iter()

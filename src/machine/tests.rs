@@ -1,5 +1,10 @@
 //! Machines with a few bytes of program, from start to end.
 
+mod bench;
+mod clocks;
+mod storm;
+mod wiring;
+
 use std::io::Read;
 use std::ops::Range;
 use std::path::PathBuf;

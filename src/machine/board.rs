@@ -8,6 +8,7 @@ use crate::bus::map::{Map, Space};
 use crate::bus::{Device, Nanos, Slot, Timers, Width};
 use crate::chipset::hub::Hub;
 use crate::chipset::mailbox::{Mailbox, Message, Vectors};
+use crate::chipset::pm::PmPort;
 use crate::chipset::power::{Power, PowerSwitch};
 use crate::engine::Platform;
 use crate::pci::{MsiSink, PirqSink, Root};
@@ -62,6 +63,7 @@ pub(super) struct Board {
     pub(super) switch: Arc<PowerSwitch>,
     pub(super) timers: Arc<Timers>,
     pub(super) root: Arc<Root>,
+    pub(super) pm: Arc<Slot<PmPort>>,
     /// Everything with a reset of its own.
     pub(super) devices: Vec<Arc<Slot<dyn Device>>>,
 }

@@ -69,14 +69,14 @@ pub(super) fn board(
     wiring.timers();
     wiring.serial(irq::COM1, port::COM1, cables.com1);
     wiring.serial(irq::COM2, port::COM2, cables.com2);
-    wiring.power();
+    let pm = wiring.power();
     wiring.bridges()?;
     for (disk, slot) in disks.into_iter().zip(disk_slots(spec.disks.len())?) {
         let name = format!("xlaunch-{slot}");
         wiring.virtio(slot, Arc::new(Blk::new(disk, &name, QUEUES)), ram)?;
     }
     wiring.virtio(slot::RND, Arc::new(Rnd::default()), ram)?;
-    wiring.finish(boxes, brake)
+    wiring.finish(boxes, brake, pm)
 }
 
 /// How many queues a disk has, and how many threads serve a device.
@@ -223,7 +223,7 @@ impl Wiring {
     }
 
     /// ACPI's fixed hardware and the ways to reset.
-    fn power(&mut self) {
+    fn power(&mut self) -> Arc<Slot<PmPort>> {
         let line = self.hub.line(Wire::Isa(irq::SCI));
         let pm = self.place(PmPort::new(line, self.switch.clone()));
         let narrow = Widths::BYTE | Widths::WORD;
@@ -244,6 +244,7 @@ impl Wiring {
         ] {
             self.ports(span, region, widths, &small);
         }
+        pm
     }
 
     fn plug(&mut self, slot: u8, function: impl Function + 'static) -> Result<(), BuildError> {
@@ -274,7 +275,12 @@ impl Wiring {
     }
 
     /// Freezes everything.
-    fn finish(mut self, boxes: Vec<Arc<Mailbox>>, brake: Arc<Brake>) -> Result<Board, BuildError> {
+    fn finish(
+        mut self,
+        boxes: Vec<Arc<Mailbox>>,
+        brake: Arc<Brake>,
+        pm: Arc<Slot<PmPort>>,
+    ) -> Result<Board, BuildError> {
         let root = self.pci.build(&mut self.map);
         Ok(Board {
             clock: self.clock,
@@ -285,6 +291,7 @@ impl Wiring {
             switch: self.switch,
             timers: self.timers,
             root,
+            pm,
             devices: self.devices,
         })
     }

@@ -31,6 +31,13 @@ const TRIPLE_FAULT: &[u8] = b"\x0f\x01\x1d\x02\x00\x00\x00\x0f\x0b\0\0\0\0\0\0\0
 /// `mov dx, 0x3f8; mov al, 'A'; out dx, al`.
 const HELLO: &[u8] = b"\x66\xba\xf8\x03\xb0\x41\xee";
 
+/// Switches ACPI on, enables the power button's event, sends 'A', waits for the event in PM1's status, sends 'B'.
+const AWAIT_BUTTON: &[u8] = b"\xb0\xa0\xe6\xb2\
+    \x66\xba\x02\x04\x66\xb8\x00\x01\x66\xef\
+    \x66\xba\xf8\x03\xb0\x41\xee\
+    \x66\xba\x00\x04\x66\xed\xf6\xc4\x01\x74\xf9\
+    \x66\xba\xf8\x03\xb0\x42\xee";
+
 /// Writes a real-mode program that sends 'B' and halts to 0x8000, and starts CPU 1 there by INIT and start-up.
 const START_AP: &[u8] = b"\x48\xb8\xba\xf8\x03\xb0\x42\xee\xf4\xeb\
     \x48\xa3\x00\x80\0\0\0\0\0\0\
@@ -109,6 +116,21 @@ fn a_guest_resets_it_and_it_starts_again_in_place() {
     let mut text = String::new();
     output.read_to_string(&mut text).unwrap();
     assert_eq!(text, "A".repeat(51));
+}
+
+#[test]
+fn its_power_button_is_heard_by_the_guest_and_by_nobody_is_off() {
+    let (machine, mut output) = start(&spec(1, &[AWAIT_BUTTON, POWER_OFF, HALT]));
+    let mut byte = [0];
+    output.read_exact(&mut byte).unwrap();
+    machine.press_power_button();
+    output.read_exact(&mut byte).unwrap();
+    assert_eq!((byte, machine.wait()), (*b"B", Outcome::PoweredOff));
+
+    let (machine, mut output) = start(&spec(1, &[HELLO, SPIN]));
+    output.read_exact(&mut byte).unwrap();
+    machine.press_power_button();
+    assert_eq!(machine.wait(), Outcome::PoweredOff);
 }
 
 #[test]

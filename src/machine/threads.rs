@@ -122,6 +122,11 @@ impl Machine {
         self.shared.board.brake.pull();
     }
 
+    /// Presses the power button: the guest's ACPI hears of it, and where no ACPI listens the machine powers off.
+    pub fn press_power_button(&self) {
+        self.shared.board.pm.lock().press_power_button();
+    }
+
     /// Begins the next round of a machine that has ended, as after power-on.
     pub fn restart(&self) -> Result<(), BuildError> {
         let shared = &self.shared;

@@ -2,6 +2,7 @@
 
 use super::core::{Core, Done, Exec, Trap};
 use super::memory::canonical;
+use crate::layout::PHYSICAL_BITS;
 use crate::x86::control::{cr0, efer};
 use crate::x86::msr;
 
@@ -180,6 +181,13 @@ impl Exec<'_> {
                 .into_iter()
                 .all(|kind| matches!(kind, 0 | 1 | 4..=7)),
             msr::MTRR_DEF_TYPE => value & !0xcff == 0 && memory_types(value & 0xff),
+            // Base and mask take turns (SDM volume 3, 12.11.2.3); beyond the physical address is nothing.
+            msr::MTRR_PHYSBASE0..=VARIABLE_LAST => {
+                let is_base = (number - msr::MTRR_PHYSBASE0) & 1 == 0;
+                let reserved = if is_base { 0xf00 } else { 0x7ff };
+                value & (!0 << PHYSICAL_BITS | reserved) == 0
+                    && (!is_base || memory_types(value & 0xff))
+            }
             msr::MCG_STATUS => value == 0,
             _ if fixed_mtrr(number).is_some() => memory_types(value),
             _ => true,

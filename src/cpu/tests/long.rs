@@ -209,6 +209,28 @@ fn what_only_the_kernel_may_do_is_gp() {
 }
 
 #[test]
+fn lmsw_and_clts_change_the_low_bits_of_cr0_only() {
+    let mut guest = Guest::long(0);
+    // PE, MP, EM and TS come from the word, and nothing can clear PE (SDM volume 2, LMSW).
+    guest.set_gpr(0, 0xffff_000e);
+    let end = guest.run(|a| {
+        a.mov(rbx, cr0).unwrap();
+        a.lmsw(ax).unwrap();
+        a.mov(rcx, cr0).unwrap();
+        a.clts().unwrap();
+        a.mov(rdx, cr0).unwrap();
+        a.xor(eax, eax).unwrap();
+        a.lmsw(ax).unwrap();
+        a.mov(rsi, cr0).unwrap();
+        a.hlt().unwrap();
+    });
+    assert!(end == End::Halted);
+    let rest = guest.gpr(3) & !0xf;
+    let low = [1, 2, 6].map(|n| guest.gpr(n) ^ rest);
+    assert_eq!(low, [0xf, 0x7, 0x1]);
+}
+
+#[test]
 fn umip_and_tsd_hide_tables_and_time() {
     type Program = fn(&mut CodeAssembler);
     let hidden: [Program; 5] = [
@@ -301,6 +323,21 @@ fn model_specific_registers_refuse_what_makes_no_sense() {
         assert!(!refused(number, !0 << 47));
     }
     assert!(refused(msr::PAT, 2));
+    let (base, mask) = (msr::MTRR_PHYSBASE0 + 2, msr::MTRR_PHYSBASE0 + 3);
+    let top = (1 << PHYSICAL_BITS) - 0x1000;
+    for (number, right) in [(base, top | 6), (base, 0), (mask, top | 0x800), (mask, 0)] {
+        assert!(!refused(number, right), "{number:#x} {right:#x}");
+    }
+    for (number, wrong) in [
+        (base, 1 << PHYSICAL_BITS),
+        (base, 0x100),
+        (base, 2),
+        (mask, 1 << PHYSICAL_BITS),
+        (mask, 0x400),
+        (mask, 1),
+    ] {
+        assert!(refused(number, wrong), "{number:#x} {wrong:#x}");
+    }
     assert!(refused(0x1234_5678, 0));
 }
 

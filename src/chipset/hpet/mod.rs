@@ -1,8 +1,8 @@
 //! High precision event timer ("IA-PC HPET Specification", revision 1.0a; section numbers are its own): a 64-bit counter
 //! at 100 MHz and three comparators, each one-shot or periodic, edge or level triggered, by pin or by message.
 //!
-//! Where reality is kinder than the specification: a one-shot comparator that is set to a value just passed matches at
-//! once, where the chip would let a whole round of the counter go by. Where time is late by several periods, the
+//! Where reality is kinder than the specification: a comparator that is set to a value just passed (by an eighth of a
+//! round at most) matches at once, where the chip would let a whole round of the counter go by. Where time is late by several periods, the
 //! missed matches give one interrupt. Only accesses of 32 and 64 bits are for this chip.
 //!
 //! Legacy replacement cuts the 8254 and the RTC off their interrupts: each of them drives a `Gate`, which this chip

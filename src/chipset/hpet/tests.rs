@@ -170,6 +170,31 @@ fn a_value_just_passed_matches_at_once() {
 }
 
 #[test]
+fn a_value_far_ahead_in_32_bits_is_not_one_just_passed() {
+    let mut bench = Bench::new();
+    bench.write(CONFIG, 1);
+    bench.write(timer(0), INTERRUPT | route(20) | FORCE_32_BITS);
+    // 35 seconds of the 43 of a round.
+    bench.at(1_000).write(comparator(0), 3_500_001_000);
+    assert_eq!(
+        (bench.board.wire(2).1, bench.deadline()),
+        (0, Some(3_500_001_000))
+    );
+}
+
+#[test]
+fn a_route_that_is_not_possible_does_not_stick() {
+    let mut bench = Bench::new();
+    bench.write(timer(0), INTERRUPT | route(22));
+    for wrong in [0, 2, 19, 24, 31] {
+        bench.write(timer(0), INTERRUPT | route(wrong));
+        assert_eq!(bench.read(timer(0)) & route(31), route(22), "{wrong}");
+    }
+    bench.write(timer(0), INTERRUPT | route(23));
+    assert_eq!(bench.read(timer(0)) & route(31), route(23));
+}
+
+#[test]
 fn thirty_two_bits_match_in_each_round() {
     let mut bench = Bench::new();
     bench.write(CONFIG, 1);

@@ -90,6 +90,14 @@ bitflags! {
 }
 
 const ROUTE_SHIFT: u32 = 9;
+
+impl TimerConfig {
+    /// The I/O APIC pin of the route.
+    fn pin(self) -> u8 {
+        ((self & Self::ROUTE).bits() >> ROUTE_SHIFT) as u8
+    }
+}
+
 /// The comparator's value at reset (2.3.9).
 const COMPARATOR_RESET: u64 = u64::MAX;
 
@@ -129,9 +137,11 @@ impl Timer {
     }
 
     /// The same after the comparator has been written: a value just passed counts as now, not as a whole round later.
+    /// Just is an eighth of a round: 5 seconds in 32 bits.
     fn distance_of_new(&self, counter: u64) -> u64 {
         let ahead = self.distance(counter);
-        if ahead > self.mask() / 2 { 0 } else { ahead }
+        let is_just_passed = self.mask() - ahead < self.mask() / 8;
+        if is_just_passed { 0 } else { ahead }
     }
 
     /// Ticks from one match to the next, if there is a next within the machine's life.
@@ -299,8 +309,7 @@ impl Timers {
 
     /// The I/O APIC pin that comparator `n` is routed to.
     pub(super) fn route(&self, n: usize) -> u8 {
-        let config = self.timers[n].config & TimerConfig::ROUTE;
-        (config.bits() >> ROUTE_SHIFT) as u8
+        self.timers[n].config.pin()
     }
 
     fn main_counter(&self) -> u64 {
@@ -330,7 +339,15 @@ impl Timers {
         let timer = &mut self.timers[n];
         let was = timer.mask();
         let writable = TimerConfig::GUEST_WRITABLE;
-        timer.config = TimerConfig::FIXED | TimerConfig::from_bits_truncate(value) & writable;
+        let asked = TimerConfig::from_bits_truncate(value) & writable;
+        // A pin that it cannot reach does not stick: software writes, and reads what it got.
+        let routed = if PINS.contains(&asked.pin()) {
+            asked
+        } else {
+            timer.config
+        };
+        timer.config =
+            TimerConfig::FIXED | asked - TimerConfig::ROUTE | routed & TimerConfig::ROUTE;
         if timer.mask() != was {
             self.rearm();
         }

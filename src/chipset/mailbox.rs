@@ -362,6 +362,8 @@ impl Mailbox {
                 0 => work | START_UP | u32::from(vector) << PAGE_SHIFT,
                 _ => work,
             }),
+            // Software-disabled, a LAPIC hears INIT, NMI, SMI and start-up, nothing else (SDM volume 3, 11.4.7.2).
+            Delivery::ExtInt if !self.identity().accepting => return false,
             Delivery::ExtInt => self.add_work(|work| work | EXT_INT),
         }
         self.raise();
@@ -555,7 +557,21 @@ mod tests {
         let mut off = identity(0);
         off.accepting = false;
         let all = boxes(&[off, identity(1)]);
-        assert!(!deliver(&all, None, &fixed(Destination::Physical(0))));
+        for (delivery, is_taken) in [
+            (Delivery::Fixed, false),
+            (Delivery::LowestPriority, false),
+            (Delivery::ExtInt, false),
+            (Delivery::Smi, true),
+            (Delivery::Nmi, true),
+            (Delivery::Init, true),
+            (Delivery::StartUp, true),
+        ] {
+            let message = Message {
+                delivery,
+                ..fixed(Destination::Physical(0))
+            };
+            assert_eq!(deliver(&all, None, &message), is_taken, "{delivery:?}");
+        }
         let illegal = Message {
             vector: 15,
             ..fixed(Destination::Physical(1))

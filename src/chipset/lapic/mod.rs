@@ -69,6 +69,7 @@ pub struct Lapic {
     timer: Timer,
     ext_int: bool,
     nmi: bool,
+    init: bool,
 }
 
 impl Lapic {
@@ -92,6 +93,7 @@ impl Lapic {
             timer: Timer::new(),
             ext_int: false,
             nmi: false,
+            init: false,
         };
         lapic.publish();
         lapic
@@ -133,7 +135,7 @@ impl Lapic {
             } else {
                 work.released = mail.level;
             }
-            work.init = mail.init;
+            self.init |= mail.init;
             work.start_up = mail.start_up;
             self.nmi |= mail.nmi;
             self.ext_int |= mail.ext_int;
@@ -142,6 +144,7 @@ impl Lapic {
             }
             self.sample_lints(mail.lint_edges);
         }
+        work.init = std::mem::take(&mut self.init);
         work.nmi = std::mem::take(&mut self.nmi);
         work
     }
@@ -329,6 +332,7 @@ impl Lapic {
             timer,
             ext_int,
             nmi,
+            init,
         } = self;
         let unserved = irr.union(isr).both(tmr);
         (*tpr, *ldr, *dfr, *svr) = (0, 0, u32::MAX, Svr::RESET);
@@ -336,7 +340,7 @@ impl Lapic {
         (*esr, *errors, *icr) = (0, 0, Icr(0));
         *lvt = [LvtEntry::RESET; SOURCES];
         *timer = Timer::new();
-        (*ext_int, *nmi) = (false, false);
+        (*ext_int, *nmi, *init) = (false, false, false);
         unserved
     }
 
@@ -568,6 +572,7 @@ impl Lapic {
                 match entry.delivery() {
                     Some(Delivery::Fixed) => self.request(entry.vector(), false),
                     Some(Delivery::Nmi) => self.nmi = true,
+                    Some(Delivery::Init) => self.init = true,
                     _ => {}
                 }
             }

@@ -226,6 +226,28 @@ fn lint0_passes_the_pic_on_and_lint1_is_nmi() {
 }
 
 #[test]
+fn a_pin_delivers_what_its_entry_says_at_its_edge() {
+    let (mut lapic, boxes) = lapic(1);
+    let mut edge = |entry: u32| {
+        boxes[0].set_lint(1, false);
+        let _ = put(&mut lapic, 0x360, entry);
+        boxes[0].set_lint(1, true);
+        let work = lapic.scan(T0);
+        let vector = lapic.pending();
+        lapic.irr = Vectors::default();
+        (work.nmi, work.init, vector)
+    };
+    assert_eq!(edge(0x0_0041), (false, false, Some(0x41)));
+    assert_eq!(edge(0x0_0400), (true, false, None));
+    assert_eq!(edge(0x0_0500), (false, true, None));
+    // Masked, SMI (there is none), reserved.
+    for silent in [0x1_0041, 0x1_0400, 0x1_0500, 0x0_0200, 0x0_0100, 0x0_0600] {
+        assert_eq!(edge(silent), (false, false, None), "{silent:#x}");
+    }
+    assert_eq!(lapic.scan(T0), Work::default());
+}
+
+#[test]
 fn a_level_at_lint0_waits_for_its_end() {
     let (mut lapic, boxes) = lapic(0);
     let _ = put(&mut lapic, 0x350, 0x8_0000 | 0x8000 | 0x33);

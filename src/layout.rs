@@ -424,6 +424,22 @@ mod tests {
     }
 
     #[test]
+    fn no_pirq_wire_can_share_the_interrupt_of_an_isa_device() {
+        let devices = [
+            irq::PIT,
+            irq::CASCADE,
+            irq::COM2,
+            irq::COM1,
+            irq::RTC,
+            irq::SCI,
+        ];
+        for device in devices {
+            assert_eq!(PIRQ_IRQ_POSSIBLE >> device & 1, 0, "IRQ {device}");
+            assert!(!PIRQ_IRQ.contains(&device), "IRQ {device}");
+        }
+    }
+
+    #[test]
     fn overlaps_and_disorder_are_found() {
         let (a, b) = (Span::new(0, 8), Span::new(8, 8));
         assert!(ascending(&[a, b]));

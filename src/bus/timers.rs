@@ -213,6 +213,50 @@ mod tests {
         assert_eq!(asked.load(Ordering::Relaxed), 3, "at 1, 16 and 31 us");
     }
 
+    /// Threads set deadlines, far and near, forth and back, while the timers' thread is at work: each near one rings,
+    /// once.
+    #[test]
+    fn no_deadline_is_lost_or_doubled_between_threads() {
+        const ROUNDS: u32 = 300;
+        let timers = Timers::new();
+        let start = Instant::now();
+        let clock = move || Nanos(start.elapsed().as_nanos() as u64);
+        let worker = {
+            let timers = timers.clone();
+            std::thread::spawn(move || {
+                while timers.sleep(clock) {
+                    timers.advance_due(clock());
+                }
+            })
+        };
+        let setters = [1, 2, 3, 4].map(|seed| {
+            let slot = Slot::new(Alarm::default(), &timers);
+            std::thread::spawn(move || {
+                for round in 1..=ROUNDS {
+                    if round % 3 == 0 {
+                        slot.lock().at = Some(clock() + 3_600_000_000_000);
+                    }
+                    if round % 5 == 0 {
+                        slot.lock().at = None;
+                    }
+                    let wait = u64::from(round * seed * 7_919 % 60_000);
+                    slot.lock().at = Some(clock() + wait);
+                    let limit = clock() + 30_000_000_000;
+                    while slot.lock().rung < round {
+                        assert!(clock() < limit, "deadline {round} was lost");
+                        std::thread::yield_now();
+                    }
+                    assert_eq!(slot.lock().rung, round);
+                }
+            })
+        });
+        for setter in setters {
+            setter.join().unwrap();
+        }
+        timers.stop();
+        worker.join().unwrap();
+    }
+
     #[test]
     fn an_earlier_deadline_wakes_the_sleeper() {
         let timers = Timers::new();

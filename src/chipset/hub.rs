@@ -546,6 +546,48 @@ mod tests {
         assert!(bench.lapic.scan(T0).nmi);
     }
 
+    /// Moving interrupts about, as balancing them does all the time, stops no processor: what an entry says goes with
+    /// the next message.
+    #[test]
+    fn changing_entries_disturbs_no_processor() {
+        use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+        let wakes: [Arc<AtomicU32>; 4] = Default::default();
+        let boxes: Vec<Arc<Mailbox>> = (0..4).map(|_| Arc::default()).collect();
+        let mut lapics: Vec<Lapic> = Vec::new();
+        for (id, mailbox) in boxes.iter().enumerate() {
+            let count = wakes[id].clone();
+            mailbox.on_post(move || {
+                count.fetch_add(1, SeqCst);
+            });
+            lapics.push(Lapic::new(id as u8, mailbox.clone()));
+            lapics[id].set_virtual_wire();
+        }
+        let mut bench = Bench {
+            hub: Hub::new(boxes),
+            lapic: lapics.remove(3),
+        };
+        for round in 0..1_000 {
+            for pin in 0..24 {
+                let (level, mask) = (round & 1, u64::from(round % 3 == 0));
+                let to = round % 4;
+                bench.entry(pin, to << 56 | mask << 16 | level << 15 | 0x40 + pin);
+            }
+        }
+        assert_eq!(wakes.each_ref().map(|count| count.load(SeqCst)), [0; 4]);
+        // The trigger mode goes with the message, not before it.
+        bench.entry(17, 3 << 56 | 0x8071);
+        let line = bench.hub.line(Wire::Pirq(1));
+        line.set(true);
+        assert_eq!(
+            wakes.each_ref().map(|count| count.load(SeqCst)),
+            [0, 0, 0, 1]
+        );
+        assert_eq!(bench.take(), Some(0x71));
+        line.set(false);
+        let eoi = bench.lapic.mmio_write(0xfee0_00b0, Width::Dword, 0, T0);
+        assert_eq!(eoi, Effect::Eoi(0x71));
+    }
+
     #[test]
     fn a_reset_closes_every_pin_and_keeps_the_wires() {
         let mut bench = bench();

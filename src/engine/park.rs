@@ -41,3 +41,55 @@ impl Parker {
         self.token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+    use std::thread;
+    use std::time::Instant;
+
+    /// Far more than a wake-up takes, on a busy machine too.
+    const LOST: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn a_wake_up_before_the_sleep_ends_it_at_once() {
+        let parker = Parker::default();
+        parker.unpark();
+        parker.unpark();
+        let start = Instant::now();
+        parker.park(Some(LOST));
+        assert!(start.elapsed() < LOST);
+        // The token is one, not a count.
+        let start = Instant::now();
+        parker.park(Some(Duration::from_millis(5)));
+        assert!(start.elapsed() >= Duration::from_millis(5));
+    }
+
+    /// Two threads hand a number to and fro; each sleeps as a vCPU does, after it has looked and found nothing.
+    #[test]
+    fn no_wake_up_between_look_and_sleep_is_lost() {
+        const ROUNDS: u32 = 20_000;
+        let ball = Arc::new(AtomicU32::new(0));
+        let parkers = [0, 1].map(|_| Arc::new(Parker::default()));
+        let players = [0, 1].map(|me| {
+            let (ball, parkers) = (ball.clone(), parkers.clone());
+            thread::spawn(move || {
+                for round in (me..ROUNDS).step_by(2) {
+                    let start = Instant::now();
+                    while ball.load(SeqCst) != round {
+                        parkers[me as usize].park(Some(LOST));
+                        assert!(start.elapsed() < LOST, "round {round}");
+                    }
+                    ball.store(round + 1, SeqCst);
+                    parkers[1 - me as usize].unpark();
+                }
+            })
+        });
+        for player in players {
+            player.join().unwrap();
+        }
+        assert_eq!(ball.load(SeqCst), ROUNDS);
+    }
+}

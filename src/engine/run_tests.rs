@@ -454,6 +454,58 @@ fn init_and_start_up_start_and_restart_an_ap() {
     assert_eq!(starts, 3);
 }
 
+/// Who sends does not matter, nor how often or to how many: one AP starts another, which starts all others at once.
+#[test]
+fn any_cpu_starts_any_other_and_one_command_starts_all() {
+    fn start(shorthand: u64, to: u64, page: u64) -> [Step; 3] {
+        [
+            write(0x310, to << 24),
+            write(0x300, shorthand << 18 | 0x4500),
+            write(0x300, shorthand << 18 | 0x4600 | page),
+        ]
+    }
+    let unicast = || {
+        let mut steps = vec![enable(), Step::Sti, Step::Spin];
+        steps.extend(start(0, 2, 2));
+        steps.extend([Step::Spin, Step::Spin]);
+        steps
+    };
+    let broadcast = || {
+        let mut steps = vec![enable(), Step::Sti, Step::Spin];
+        steps.extend(start(3, 0, 3));
+        steps.extend([Step::Spin, Step::Spin]);
+        steps
+    };
+    let bench = Bench::new(4);
+    let (log1, thread1) = spawn(&bench, 1, unicast);
+    let (log2, thread2) = spawn(&bench, 2, broadcast);
+    let (log3, thread3) = spawn(&bench, 3, broadcast);
+    let go = |cpu: usize| {
+        while !bench.boxes[cpu].identity().accepting {
+            thread::yield_now();
+        }
+        assert!(bench.post_to(Destination::Physical(cpu as u32), Delivery::Fixed, 0x40));
+    };
+    let (one, all) = (Event::Started(2), Event::Started(3));
+    bench.post_to(Destination::Physical(1), Delivery::StartUp, 1);
+    go(1);
+    assert!(log2.wait(&one, 1), "an AP starts another");
+    go(2);
+    assert!(log1.wait(&all, 1) && log3.wait(&all, 1), "and that all");
+    go(3);
+    assert!(log1.wait(&all, 2) && log2.wait(&all, 1), "and again");
+    bench.stop();
+    for thread in [thread1, thread2, thread3] {
+        assert_eq!(thread.join().unwrap(), Ended::Stopped);
+    }
+    let inits = |log: &Log| {
+        let events = log.all();
+        let is_init = |event: &&Event| **event == Event::Reset(Reset::Init);
+        events.iter().filter(is_init).count()
+    };
+    assert_eq!([&log1, &log2, &log3].map(inits), [2, 2, 1]);
+}
+
 fn ping_pong(steps: fn() -> Vec<Step>) {
     let bench = Bench::new(1);
     let (log, thread) = spawn(&bench, 0, steps);

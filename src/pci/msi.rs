@@ -167,6 +167,30 @@ mod tests {
         assert_eq!(msi.take().map(|m| m.address), Some(0xfee0_2000));
     }
 
+    /// Drivers enable first and aim later, and move the aim while it is in use.
+    #[test]
+    fn address_and_data_count_from_their_write_whatever_its_width() {
+        for width in [Width::Byte, Width::Word, Width::Dword] {
+            let (mut space, mut msi) = msi(0);
+            write(&mut space, &mut msi, CONTROL, Width::Byte, 1);
+            for (round, address, data) in [(1, 0xfee1_2004, 0x41), (2, 0xfee3_4000, 0x4092)] {
+                let bytes = u32::from(width as u8);
+                for (register, value) in [(ADDRESS, address), (ADDRESS_HIGH, round), (DATA, data)] {
+                    for at in (0..4).step_by(width as usize) {
+                        let piece = (value >> (8 * at)) & (u64::MAX >> (64 - 8 * bytes)) as u32;
+                        write(&mut space, &mut msi, register + at, width, piece);
+                    }
+                }
+                msi.raise(0);
+                let sent = Message {
+                    address: u64::from(round) << 32 | u64::from(address),
+                    data,
+                };
+                assert_eq!(msi.take(), Some(sent), "{width:?}");
+            }
+        }
+    }
+
     #[test]
     fn vectors_are_shared_where_few_are_granted() {
         let (mut space, mut msi) = msi(5);

@@ -376,6 +376,44 @@ mod tests {
         );
     }
 
+    /// A guest moves a BAR while other CPUs are at the device: they find it or do not, and nobody waits for anybody.
+    #[test]
+    fn a_bar_may_move_while_it_is_in_use() {
+        use std::sync::atomic::AtomicBool;
+        const PLACES: [u64; 3] = [0xc000_0000, 0xd000_0000, 0xc000_1000];
+        let (map, root, _slot) = machine();
+        let done = AtomicBool::new(false);
+        let ecam = |register: u64| layout::ECAM.start + 0x1_8000 + register;
+        std::thread::scope(|scope| {
+            for reader in 0..3_u64 {
+                let (map, done) = (&map, &done);
+                scope.spawn(move || {
+                    let mut offset = 4 * reader;
+                    while !done.load(Ordering::Relaxed) {
+                        for place in PLACES {
+                            let found = map.read(Space::Memory, place + offset, Width::Dword, NOW);
+                            assert!(found == offset || found == 0xffff_ffff, "{found:#x}");
+                            map.write(Space::Memory, place + offset, Width::Dword, 0, NOW);
+                        }
+                        offset = (offset + 4) % 0x1000;
+                    }
+                });
+            }
+            for round in 0..3_000 {
+                let base = PLACES[round % 3];
+                map.write(Space::Memory, ecam(0x10), Width::Dword, base, NOW);
+                let command = u64::from(round % 7 != 0) << 1;
+                map.write(Space::Memory, ecam(0x04), Width::Word, command, NOW);
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        root.reset();
+        map.write(Space::Memory, ecam(0x04), Width::Word, 2, NOW);
+        map.write(Space::Memory, ecam(0x10), Width::Dword, PLACES[1], NOW);
+        let found = PLACES.map(|place| map.read(Space::Memory, place, Width::Dword, NOW));
+        assert_eq!(found, [0xffff_ffff, 0, 0xffff_ffff]);
+    }
+
     proptest! {
         #[test]
         fn any_configuration_access_is_harmless(

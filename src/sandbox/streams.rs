@@ -168,3 +168,7 @@ fn write_piece(file: &mut File, mut bytes: &[u8]) -> io::Result<()> {
 
 /// An allowance that threads share.
 pub(super) type SharedAllowance = Arc<Allowance>;
+
+#[cfg(test)]
+#[path = "streams_tests.rs"]
+mod tests;

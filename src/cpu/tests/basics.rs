@@ -54,6 +54,24 @@ fn a_loop_sums() {
 }
 
 #[test]
+fn input_changes_no_more_of_the_register_than_its_width() {
+    for (input, expected) in [
+        (&[0xec][..], 0xffff_ffff_ffff_ff9c_u64),
+        (&[0x66, 0xed], 0xffff_ffff_ffff_369c),
+        // A result of 32 bits clears the upper half (SDM volume 1, 3.4.1.1).
+        (&[0xed], 0x369c),
+    ] {
+        // mov rax, -1; mov edx, 0x1234; in; hlt. The port answers with three times its number.
+        let start = [
+            0x48, 0xc7, 0xc0, 0xff, 0xff, 0xff, 0xff, 0xba, 0x34, 0x12, 0, 0,
+        ];
+        let mut cpu = long(&[&start, input, &[0xf4]].concat());
+        assert_eq!(cpu.run(&mut Notes::default(), None), Stop::Halt);
+        assert_eq!(gpr(&cpu, 0), expected, "{input:x?}");
+    }
+}
+
+#[test]
 fn stack_memory_and_devices() {
     let mut cpu = long(&[
         0x68, 0x78, 0x56, 0x34, 0x12, // push 0x12345678

@@ -172,3 +172,63 @@ fn the_hpet_is_at_its_place() {
     assert_eq!(qword(&hpet, 44), layout::HPET.start);
     assert_eq!(hpet.len(), 56);
 }
+
+/// Address space descriptors (6.4.3.5): tag, length, memory, then granularity, first, last, translation and length.
+#[test]
+fn the_host_bridge_passes_on_the_windows_of_the_layout() {
+    let dsdt = find(&tables(&machine(1)), b"DSDT").bytes;
+    let window = |head: [u8; 4], width: usize| {
+        let number = |at: usize, field: usize| {
+            let from = at + 6 + field * width;
+            let bytes = dsdt[from..from + width].iter().rev();
+            bytes.fold(0, |sum, &byte| sum << 8 | u64::from(byte))
+        };
+        let found: Vec<usize> = (0..dsdt.len() - 46)
+            .filter(|&at| dsdt[at..at + 4] == head)
+            .collect();
+        let [at] = found[..] else {
+            panic!("not one window: {found:?}");
+        };
+        [0, 1, 2, 3, 4].map(|field| number(at, field))
+    };
+    for (head, width, span) in [
+        ([0x87, 0x17, 0, 0], 4, layout::PCI_MMIO32),
+        ([0x8a, 0x2b, 0, 0], 8, layout::PCI_MMIO64),
+    ] {
+        assert_eq!(
+            window(head, width),
+            [0, span.start, span.end - 1, 0, span.len()]
+        );
+    }
+}
+
+#[test]
+fn every_cpu_is_a_device_in_the_namespace() {
+    for cpus in [1, 2, 64] {
+        let dsdt = find(&tables(&machine(cpus)), b"DSDT").bytes;
+        let devices = dsdt.windows(8).filter(|name| name == b"ACPI0007");
+        assert_eq!(devices.count() as u32, cpus);
+    }
+}
+
+/// What the PM chip does not have is not promised: no general-purpose events, no sleep but soft-off, no wake-up by
+/// the RTC.
+#[test]
+fn nothing_is_promised_that_the_chip_has_not() {
+    let all = tables(&machine(1));
+    let fadt = find(&all, b"FACP").bytes;
+    // GPE0_BLK, GPE1_BLK, their lengths, and both as generic addresses.
+    assert_eq!((dword(&fadt, 80), dword(&fadt, 84)), (0, 0));
+    assert_eq!((fadt[92], fadt[93]), (0, 0));
+    assert_eq!((qword(&fadt, 224), qword(&fadt, 236)), (0, 0));
+    // RTC alarm bytes for day and month; FIX_RTC (bit 6) and SLP_BUTTON (bit 5) say "not there"; S4_RTC (bit 16).
+    assert_eq!((fadt[106], fadt[107]), (0, 0));
+    assert_eq!(
+        dword(&fadt, 112) & (1 << 5 | 1 << 6 | 1 << 16),
+        1 << 5 | 1 << 6
+    );
+    let dsdt = find(&all, b"DSDT").bytes;
+    let states = [b"_S1_", b"_S2_", b"_S3_", b"_S4_", b"_S5_"];
+    let has = states.map(|name| dsdt.windows(4).any(|four| four == name));
+    assert_eq!(has, [false, false, false, false, true]);
+}

@@ -15,3 +15,4 @@ mod launcher;
 mod streams;
 mod stress;
 mod terminal;
+mod vmlinux;

@@ -1,0 +1,236 @@
+//! Small bare-metal guests, one topic each, on every engine there is: each prints what it checked, and the harness
+//! demands exactly the checks that its source names, all passed.
+//!
+//! The guests are assembly for GNU as, preprocessed, assembled and linked by the machine's gcc and ld each time
+//! (`prelude.S` says how to write one); where these make no x86 code, the tests are skipped. They boot through the
+//! library as multiboot kernels, with COM1 captured.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+use std::{env, fs, io::Read};
+
+use xlaunch::backend::console::{Output, serial_line};
+use xlaunch::machine::{Cables, Machine, Outcome, build};
+use xlaunch::spec::{CpuCount, Engine, Image, MachineSpec, MemorySize};
+
+/// Every engine that can run here.
+const ENGINES: [Engine; 1] = [Engine::Soft];
+/// How long a guest may take; it waits ten seconds at most for what should come at once.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How often a guest may reset its machine.
+const RESETS: usize = 16;
+
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn smp() {
+    Guest::new("smp").cpus(4).passes();
+}
+
+#[test]
+fn lapic() {
+    Guest::new("lapic").cpus(4).passes();
+}
+
+#[test]
+fn pit() {
+    Guest::new("pit").passes();
+}
+
+#[test]
+fn pic() {
+    Guest::new("pic").passes();
+}
+
+#[test]
+fn ioapic() {
+    Guest::new("ioapic").cpus(4).passes();
+}
+
+#[test]
+fn hpet() {
+    Guest::new("hpet").passes();
+}
+
+#[test]
+fn rtc() {
+    Guest::new("rtc").passes();
+}
+
+#[test]
+fn pm() {
+    Guest::new("pm").passes();
+}
+
+#[test]
+fn uart() {
+    Guest::new("uart").passes();
+}
+
+/// A guest, and the machine that it runs on.
+struct Guest {
+    name: &'static str,
+    cpus: u8,
+    memory: u64,
+}
+
+impl Guest {
+    /// The guest with this source, on one CPU and 1 MiB.
+    fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            cpus: 1,
+            memory: MIB,
+        }
+    }
+
+    fn cpus(self, cpus: u8) -> Self {
+        Self { cpus, ..self }
+    }
+
+    /// Runs it on every engine and demands what its source promises.
+    fn passes(&self) {
+        let kernel = match assemble(self.name) {
+            Ok(kernel) => kernel,
+            Err(why) => return println!("skipped: {why}"),
+        };
+        let expected = promised(&source(self.name));
+        for engine in ENGINES {
+            let (outcome, text) = run(&self.spec(&kernel, engine));
+            let name = self.name;
+            let ended = outcome == Outcome::PoweredOff;
+            assert!(
+                ended && text == expected,
+                "{name} on {engine:?}, {outcome:?}, instead of what its source promises:\n{}",
+                differences(&text, &expected)
+            );
+        }
+    }
+
+    fn spec(&self, kernel: &Path, engine: Engine) -> MachineSpec {
+        MachineSpec {
+            memory: MemorySize::new(self.memory).unwrap(),
+            cpus: CpuCount::new(self.cpus).unwrap(),
+            engine,
+            kernel: Image::File(kernel.to_owned()),
+            initrd: None,
+            modules: Vec::new(),
+            cmdline: String::new(),
+            disks: Vec::new(),
+        }
+    }
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests")
+}
+
+fn source(name: &str) -> String {
+    fs::read_to_string(directory().join(name).with_extension("S")).unwrap()
+}
+
+/// What a guest prints if all checks of its source pass.
+fn promised(source: &str) -> String {
+    let checks = source.lines().filter_map(|line| {
+        let (_, arguments) = line.trim_start().strip_prefix("expect")?.split_once(' ')?;
+        arguments.trim_start().strip_prefix('"')?.split('"').next()
+    });
+    let lines: Vec<String> = checks.map(|name| format!("ok {name}\n")).collect();
+    assert!(!lines.is_empty(), "a guest without checks");
+    format!("{}done {}\n", lines.concat(), lines.len())
+}
+
+/// The lines that are not as expected, each behind the last that was.
+fn differences(text: &str, expected: &str) -> String {
+    let mut expected = expected.lines();
+    let mut last = "the beginning";
+    let mut report = String::new();
+    for line in text.lines() {
+        if expected.next() == Some(line) {
+            last = line;
+        } else {
+            report += &format!("  {line} (after {last:?})\n");
+        }
+    }
+    report + &format!("  expected next: {:?}", expected.next())
+}
+
+/// Makes the guest's kernel, or says why that cannot be done here.
+fn assemble(name: &str) -> Result<PathBuf, String> {
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
+    fs::create_dir_all(&out).unwrap();
+    let probe = out.join(format!("{name}.probe.o"));
+    let tool = |command: &mut Command| {
+        let output = command.output().map_err(|error| error.to_string())?;
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        output.status.success().then_some(()).ok_or(complaint)
+    };
+    let gcc = |source: &Path, object: &Path| {
+        let mut command = Command::new("gcc");
+        command.args(["-m32", "-c", "-Wa,--fatal-warnings", "-x"]);
+        command.arg("assembler-with-cpp").arg(source);
+        tool(command.arg("-o").arg(object))
+    };
+    let link = |object: &Path, kernel: &Path| {
+        let mut command = Command::new("ld");
+        command.args(["-m", "elf_i386", "--no-warn-rwx-segments", "-T"]);
+        command.arg(directory().join("guest.ld")).arg(object);
+        tool(command.arg("-o").arg(kernel))
+    };
+    let (object, kernel) = (out.join(format!("{name}.o")), out.join(name));
+    let prelude = directory().join("prelude.S");
+    let possible = gcc(&prelude, &probe);
+    possible.map_err(|error| format!("there is no gcc here that assembles for x86: {error}"))?;
+    let made = gcc(&directory().join(name).with_extension("S"), &object);
+    made.and_then(|()| link(&object, &kernel))
+        .unwrap_or_else(|complaint| panic!("cannot assemble {name}:\n{complaint}"));
+    Ok(kernel)
+}
+
+/// Runs a machine to its end, through its resets; how it ended, and what it said on COM1.
+fn run(spec: &MachineSpec) -> (Outcome, String) {
+    let (com1, output, _) = serial_line();
+    let (com2, _, _) = serial_line();
+    let machine = build(spec, Cables { com1, com2 }).unwrap_or_else(|error| panic!("{error}"));
+    let reader = thread::spawn(move || read(output));
+    let outcome = thread::scope(|scope| {
+        let (ended, end) = mpsc::channel::<()>();
+        let machine = &machine;
+        scope.spawn(move || {
+            if end.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                machine.stop();
+            }
+        });
+        let outcome = last_outcome(machine);
+        drop(ended);
+        outcome
+    });
+    drop(machine);
+    (outcome, reader.join().unwrap())
+}
+
+fn last_outcome(machine: &Machine) -> Outcome {
+    for _ in 0..RESETS {
+        match machine.wait() {
+            Outcome::Reset => machine.restart().unwrap_or_else(|error| panic!("{error}")),
+            outcome => return outcome,
+        }
+    }
+    machine.wait()
+}
+
+fn read(mut output: Output) -> String {
+    let mut text = String::new();
+    output.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn checks_are_found_in_the_source() {
+    let source =
+        "  expect \"a b\", $1\n\texpect_range \"c\", $1, $2\n .macro expect name\nexpect_x\n";
+    assert_eq!(promised(source), "ok a b\nok c\ndone 2\n");
+}

@@ -12,6 +12,7 @@ mod disk;
 mod endings;
 mod kernel;
 mod launcher;
+mod memory;
 mod streams;
 mod stress;
 mod terminal;

@@ -5,6 +5,8 @@
 //! (`prelude.S` says how to write one); where these make no x86 code, the tests are skipped. They boot through the
 //! library as multiboot kernels, with COM1 captured.
 
+mod clock;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc;

@@ -1,6 +1,7 @@
 //! xlaunch: boots Linux in a throwaway sandbox on a complete, fixed PC.
 #![forbid(unsafe_code)]
 
+pub mod ahci;
 pub mod backend;
 pub mod boot;
 pub mod bus;

@@ -25,6 +25,9 @@ pub const CPUS_MAX: u8 = 64;
 /// The CPUs that a machine has when nothing is said.
 pub const CPUS_DEFAULT: u8 = 2;
 
+/// The most drives that the AHCI controller can have.
+pub const DRIVES_MAX: usize = 6;
+
 /// The size of a guest page; memory is a whole number of them.
 const PAGE: u64 = 4 * KIB;
 
@@ -47,6 +50,8 @@ pub struct MachineSpec {
     pub cmdline: String,
     /// The virtio-blk disks, in order: the first is /dev/vda.
     pub disks: Vec<Disk>,
+    /// The drives of the AHCI controller, one a port.
+    pub drives: Vec<Drive>,
 }
 
 /// A file for a multiboot kernel.
@@ -91,6 +96,13 @@ pub struct Disk {
     pub path: PathBuf,
     /// What becomes of what the guest writes.
     pub access: DiskAccess,
+}
+
+/// A drive at a port of the AHCI controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Drive {
+    /// A disk.
+    Disk(Disk),
 }
 
 /// What becomes of what a guest writes to a disk.

@@ -8,7 +8,9 @@ use super::typed::Run;
 use super::usage::Usage;
 use super::values;
 use crate::sandbox::Plan;
-use crate::spec::{CpuCount, Disk, DiskAccess, Engine, Image, MachineSpec, MemorySize, Module};
+use crate::spec::{
+    CpuCount, DRIVES_MAX, Disk, DiskAccess, Drive, Engine, Image, MachineSpec, MemorySize, Module,
+};
 use guest::protocol::{PAYLOAD_MAX, Start, Window};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -61,7 +63,9 @@ pub(super) fn meant(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Resul
         modules: modules(run)?,
         cmdline: cmdline(run)?,
         disks: disks(run)?,
+        drives: drives(run)?,
     };
+    check_keep(run, &machine)?;
     let limit = run.timeout.as_deref().map(values::timeout).transpose()?;
     let plan = Plan {
         start: start(run, command, host)?,
@@ -121,15 +125,34 @@ fn disks(run: &Run) -> Result<Vec<Disk>, Usage> {
         .disks
         .iter()
         .map(|text| values::disk("--disk", text, access));
-    let disks: Vec<Disk> = root.into_iter().chain(others).collect::<Result<_, _>>()?;
-    let kept = disks.iter().any(|disk| disk.access == DiskAccess::Keep);
-    if run.keep && !kept {
+    root.into_iter().chain(others).collect()
+}
+
+/// The drives of the AHCI controller.
+fn drives(run: &Run) -> Result<Vec<Drive>, Usage> {
+    let access = access(run);
+    let disk = |text: &String| values::disk("--ahci-disk", text, access).map(Drive::Disk);
+    let drives: Vec<Drive> = run.ahci_disks.iter().map(disk).collect::<Result<_, _>>()?;
+    if drives.len() > DRIVES_MAX {
+        return Err(Usage(format!(
+            "{} drives are too many for the AHCI controller; give --ahci-disk at most {DRIVES_MAX} times",
+            drives.len()
+        )));
+    }
+    Ok(drives)
+}
+
+/// Refuses `--keep` where nothing would be kept.
+fn check_keep(run: &Run, machine: &MachineSpec) -> Result<(), Usage> {
+    let ahci = machine.drives.iter().map(|Drive::Disk(disk)| disk);
+    let mut disks = machine.disks.iter().chain(ahci);
+    if run.keep && !disks.any(|disk| disk.access == DiskAccess::Keep) {
         return Err(Usage(
             "--keep has no disk to keep changes in; name an image without :ro, or leave --keep out"
                 .to_owned(),
         ));
     }
-    Ok(disks)
+    Ok(())
 }
 
 /// What becomes of changes to disks for which nothing else is said.
@@ -250,6 +273,7 @@ mod tests {
             cpus: some("4"),
             engine: some("soft"),
             disks: vec!["data:ro".to_owned(), "more.img".to_owned()],
+            ahci_disks: vec!["sata".to_owned(), "sata2:ro".to_owned()],
             keep: false,
             kernel: some("/boot/vmlinuz"),
             initrd: some("initrd.cpio"),
@@ -290,6 +314,11 @@ mod tests {
             disk("more.img", DiskAccess::ThrowAway),
         ];
         assert_eq!(meant.machine.disks, expected);
+        let expected = [
+            disk("sata", DiskAccess::ThrowAway),
+            disk("sata2", DiskAccess::ReadOnly),
+        ];
+        assert_eq!(meant.machine.drives, expected.map(Drive::Disk));
         assert_eq!(meant.plan.start.argv, [b"ls".to_vec(), vec![0xff]]);
         assert_eq!(meant.plan.start.env, [b"A=1".to_vec()]);
         assert_eq!(meant.plan.start.cwd, b"/tmp");

@@ -10,11 +10,12 @@ use std::ffi::OsString;
 
 const PROGRAM: &str = "xlaunch";
 /// The flags that take a value: long name and letter.
-const VALUED: [(&str, Option<char>); 12] = [
+const VALUED: &[(&str, Option<char>)] = &[
     ("--memory", Some('m')),
     ("--cpus", Some('c')),
     ("--engine", None),
     ("--disk", None),
+    ("--ahci-disk", None),
     ("--kernel", None),
     ("--initrd", None),
     ("--module", None),
@@ -75,6 +76,10 @@ pub(super) struct Run {
     /// a further raw disk image, with :ro for a read-only disk: /dev/vdb and so on
     #[argh(option, long = "disk", arg_name = "file[:ro]")]
     pub(super) disks: Vec<String>,
+
+    /// a raw disk image at the AHCI controller, with :ro for a read-only disk: /dev/sda and so on
+    #[argh(option, long = "ahci-disk", arg_name = "file[:ro]")]
+    pub(super) ahci_disks: Vec<String>,
 
     /// write the guest's changes to the images themselves, but for those with :ro
     #[argh(switch)]
@@ -299,6 +304,7 @@ mod tests {
             "--disk=b:ro",
             "--disk",
             "c",
+            "--ahci-disk=d",
             "--keep",
             "--timeout",
             "5m",
@@ -322,6 +328,7 @@ mod tests {
             cpus: some("4"),
             engine: some("soft"),
             disks: vec!["b:ro".to_owned(), "c".to_owned()],
+            ahci_disks: vec!["d".to_owned()],
             keep: true,
             kernel: some("k"),
             initrd: some("i"),

@@ -10,6 +10,7 @@ use super::BuildError;
 use super::board::{Board, Brake, Clock, Fabric};
 use super::load::Program;
 use super::threads::Machine;
+use crate::ahci;
 use crate::backend::console::PortEnd;
 use crate::backend::disk::Disk;
 use crate::bus::map::{Builder as MapBuilder, Space, Widths};
@@ -25,9 +26,9 @@ use crate::chipset::rtc::RtcPort;
 use crate::chipset::uart::SerialPort;
 use crate::engine::soft::Soft;
 use crate::layout::{self, Span, irq, port, slot};
-use crate::pci::{self, Function, HostBridge, LpcBridge};
-use crate::spec::{MachineSpec, MemorySize};
-use crate::virtio::{Blk, Model, Plug, Rnd, VirtioPci};
+use crate::pci::{self, Function, HostBridge, LpcBridge, Plug};
+use crate::spec::{self, MachineSpec, MemorySize};
+use crate::virtio::{Blk, Model, Rnd, VirtioPci};
 
 /// What leads out of the machine.
 pub struct Cables {
@@ -42,24 +43,40 @@ pub(super) const DISKS: usize = 1 + slot::DISKS_MAX as usize;
 
 /// Builds the machine that `spec` says, and starts it.
 pub fn build(spec: &MachineSpec, cables: Cables) -> Result<Machine, BuildError> {
-    let disks = open_disks(spec)?;
+    let media = Media::open(spec)?;
     let ram = memory(spec.memory)?;
-    let mut slots = disk_slots(disks.len())?;
-    slots.push(slot::RND);
+    let mut slots = disk_slots(spec.disks.len())?;
+    slots.extend([slot::RND, slot::AHCI]);
     let program = Program::new(spec, ram.clone(), &slots)?;
     // Bad images are told before anything is started.
     let regs = program.load()?;
 
-    let board = board(spec, cables, disks, &ram)?;
+    let board = board(spec, cables, media, &ram)?;
     let engine = Soft::new(ram, spec.cpus.count());
     Machine::start(board, engine, program, regs)
+}
+
+/// What the machine's disks and drives stand on, opened.
+pub(super) struct Media {
+    disks: Vec<Disk>,
+    drives: Vec<ahci::Drive>,
+}
+
+impl Media {
+    /// Opens everything that `spec` names.
+    pub(super) fn open(spec: &MachineSpec) -> Result<Self, BuildError> {
+        Ok(Self {
+            disks: open_disks(spec)?,
+            drives: open_drives(spec)?,
+        })
+    }
 }
 
 /// The board with everything on it, before anything runs.
 pub(super) fn board(
     spec: &MachineSpec,
     cables: Cables,
-    disks: Vec<Disk>,
+    media: Media,
     ram: &Arc<Ram>,
 ) -> Result<Board, BuildError> {
     let boxes: Vec<Arc<Mailbox>> = (0..spec.cpus.count()).map(|_| Arc::default()).collect();
@@ -71,11 +88,12 @@ pub(super) fn board(
     wiring.serial(irq::COM2, port::COM2, cables.com2);
     let pm = wiring.power();
     wiring.bridges()?;
-    for (disk, slot) in disks.into_iter().zip(disk_slots(spec.disks.len())?) {
+    for (disk, slot) in media.disks.into_iter().zip(disk_slots(spec.disks.len())?) {
         let name = format!("xlaunch-{slot}");
         wiring.virtio(slot, Arc::new(Blk::new(disk, &name, QUEUES)), ram)?;
     }
     wiring.virtio(slot::RND, Arc::new(Rnd::default()), ram)?;
+    wiring.ahci(media.drives, ram)?;
     wiring.finish(boxes, brake, pm)
 }
 
@@ -83,12 +101,25 @@ pub(super) fn board(
 const QUEUES: u16 = 1;
 const THREADS: usize = 2;
 
-pub(super) fn open_disks(spec: &MachineSpec) -> Result<Vec<Disk>, BuildError> {
+fn open_disks(spec: &MachineSpec) -> Result<Vec<Disk>, BuildError> {
     Ok(spec
         .disks
         .iter()
         .map(Disk::open)
         .collect::<Result<_, _>>()?)
+}
+
+fn open_drives(spec: &MachineSpec) -> Result<Vec<ahci::Drive>, BuildError> {
+    if spec.drives.len() > ahci::PORTS {
+        return Err(BuildError::TooManyDrives(spec.drives.len()));
+    }
+    let open = |(port, drive): (usize, &spec::Drive)| {
+        let serial = format!("xlaunch-ahci-{port}");
+        Ok(match drive {
+            spec::Drive::Disk(disk) => ahci::Drive::Disk(Disk::open(disk)?, serial),
+        })
+    };
+    spec.drives.iter().enumerate().map(open).collect()
 }
 
 /// The slots of so many disks: the first has its own.
@@ -264,14 +295,25 @@ impl Wiring {
         model: Arc<dyn Model>,
         ram: &Arc<Ram>,
     ) -> Result<(), BuildError> {
-        let plug = Plug {
+        let plug = self.socket(slot, ram);
+        let device = VirtioPci::new(model, THREADS, plug).map_err(BuildError::Thread)?;
+        self.plug(slot, device)
+    }
+
+    fn ahci(&mut self, drives: Vec<ahci::Drive>, ram: &Arc<Ram>) -> Result<(), BuildError> {
+        let plug = self.socket(slot::AHCI, ram);
+        let controller = ahci::Controller::new(drives, plug).map_err(BuildError::Thread)?;
+        self.plug(slot::AHCI, controller)
+    }
+
+    /// What a function in a slot needs of the machine.
+    fn socket(&self, slot: u8, ram: &Arc<Ram>) -> Plug {
+        Plug {
             slot,
             line: self.hub.line(Wire::of_slot(slot)),
             sink: self.fabric.clone(),
             ram: ram.clone(),
-        };
-        let device = VirtioPci::new(model, THREADS, plug).map_err(BuildError::Thread)?;
-        self.plug(slot, device)
+        }
     }
 
     /// Freezes everything.

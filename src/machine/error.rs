@@ -24,6 +24,8 @@ pub enum BuildError {
     Disk(OpenError),
     /// More disks than slots.
     TooManyDisks(usize),
+    /// More drives than ports.
+    TooManyDrives(usize),
     /// The BARs do not fit.
     Pci(NoRoom),
     /// Two devices claim one address.
@@ -50,6 +52,11 @@ impl fmt::Display for BuildError {
                 f,
                 "cannot attach {count} disks: the machine has room for {}; name fewer",
                 super::build::DISKS
+            ),
+            Self::TooManyDrives(count) => write!(
+                f,
+                "cannot attach {count} drives: the AHCI controller has {} ports; name fewer",
+                crate::ahci::PORTS
             ),
             Self::Pci(error) => error.fmt(f),
             Self::Map(error) => error.fmt(f),

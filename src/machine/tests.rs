@@ -79,6 +79,7 @@ fn spec(cpus: u8, code: &[&[u8]]) -> MachineSpec {
         modules: Vec::new(),
         cmdline: String::new(),
         disks: Vec::new(),
+        drives: Vec::new(),
     }
 }
 

@@ -31,13 +31,29 @@ pub use msix::MsixPlace;
 pub use regs::{Command, capability, reg};
 pub use root::{Builder, NoRoom, Root};
 
-use crate::bus::{Device, Width};
+use std::sync::Arc;
+
+use hvf_sys::ram::Ram;
+
+use crate::bus::{Device, Line, Width};
 
 /// Where message-signalled interrupts go: the chipset hub. Called with the function's `Interrupt` locked, so that
 /// a guest that has masked a vector sees no message of it afterwards; it must not call back into PCI.
 pub trait MsiSink: Send + Sync {
     /// A function has written `data` to `address`.
     fn msi(&self, address: u64, data: u32);
+}
+
+/// Where a function is plugged in: what it needs of the machine.
+pub struct Plug {
+    /// The device number on the bus.
+    pub slot: u8,
+    /// INTA# of that slot.
+    pub line: Line,
+    /// Where its messages go.
+    pub sink: Arc<dyn MsiSink>,
+    /// The guest's memory.
+    pub ram: Arc<Ram>,
 }
 
 /// A PCI function: a device whose BARs are its regions 0 to 5, and which has a configuration space.

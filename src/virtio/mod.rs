@@ -27,7 +27,7 @@ mod tests;
 pub use blk::Blk;
 pub use chain::{Buffers, Chain};
 pub use rnd::Rnd;
-pub use transport::{Plug, VirtioPci};
+pub use transport::VirtioPci;
 
 use bitflags::bitflags;
 use hvf_sys::ram::Ram;

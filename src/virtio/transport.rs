@@ -14,10 +14,10 @@ use super::signal::Signal;
 use super::workers::{Live, Workers};
 use super::{Model, feature};
 use crate::bus::map::Widths;
-use crate::bus::{Access, Device, Line, Width};
+use crate::bus::{Access, Device, Width};
 use crate::layout;
 use crate::pci::{
-    Bar, BarKind, Command, Decoding, Endpoint, Function, Header, MsiSink, MsixPlace, capability,
+    Bar, BarKind, Command, Decoding, Endpoint, Function, Header, MsixPlace, Plug, capability,
 };
 
 /// The vendor id of virtio devices, and the device id of type 0 (4.1.2).
@@ -64,18 +64,6 @@ mod cap {
     pub(super) const LENGTH: u8 = 12;
     pub(super) const DATA: u8 = 16;
     pub(super) const END: u8 = 20;
-}
-
-/// Where a device is plugged in: what it needs of the machine.
-pub struct Plug {
-    /// The device number on the bus.
-    pub slot: u8,
-    /// INTA# of that slot.
-    pub line: Line,
-    /// Where its messages go.
-    pub sink: Arc<dyn MsiSink>,
-    /// The guest's memory.
-    pub ram: Arc<Ram>,
 }
 
 /// A virtio device.

@@ -122,6 +122,7 @@ impl Guest {
             modules: Vec::new(),
             cmdline: String::new(),
             disks: Vec::new(),
+            drives: Vec::new(),
         }
     }
 }

@@ -35,9 +35,9 @@ impl Bench {
             com1: serial_line().0,
             com2: serial_line().0,
         };
-        let disks = build::open_disks(&spec).unwrap();
+        let media = build::Media::open(&spec).unwrap();
         let ram = build::memory(spec.memory).unwrap();
-        let board = build::board(&spec, cables, disks, &ram).unwrap();
+        let board = build::board(&spec, cables, media, &ram).unwrap();
         let boxes = board.boxes.iter().cloned().enumerate();
         let lapics = boxes.map(|(id, mailbox)| Lapic::new(id as u8, mailbox));
         let mut bench = Self {

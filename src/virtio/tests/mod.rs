@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use hvf_sys::ram::Ram;
 
-use super::{Model, Plug, Status, VirtioPci, feature};
+use super::{Model, Status, VirtioPci, feature};
 use crate::bus::{Access, Device, Line, Nanos, Width};
-use crate::pci::{Command, Function, MsiSink, reg};
+use crate::pci::{Command, Function, MsiSink, Plug, reg};
 
 /// Everything a queue of the driver's needs lies in the low half of RAM, buffers in the upper one.
 pub(super) const RAM: u64 = 0x20_0000;

@@ -209,16 +209,15 @@ pub struct Map {
 impl Map {
     /// Reads from a port or an address. Bits above `width` are zero.
     pub fn read(&self, space: Space, address: u64, width: Width, now: Nanos) -> u64 {
-        let table = self.table(space);
-        if let Some((claim, offset)) = table.whole(address, width) {
+        let place = Place::find(self.table(space), address, width);
+        if let Some((claim, offset)) = place.whole(width) {
             return claim.read(offset, width, now);
         }
         let mut value = 0;
         let mut done = 0;
         while done < width.bytes() {
             let left = width.bytes() - done;
-            let part = address.wrapping_add(done);
-            let piece = match table.piece(part, left) {
+            let piece = match place.piece(done, left) {
                 Some(piece) => piece,
                 None => {
                     self.strays.read(space, address);
@@ -236,15 +235,15 @@ impl Map {
 
     /// Writes to a port or an address. Bits of `value` above `width` are ignored.
     pub fn write(&self, space: Space, address: u64, width: Width, value: u64, now: Nanos) {
-        let table = self.table(space);
+        let place = Place::find(self.table(space), address, width);
         let value = value & width.ones();
-        if let Some((claim, offset)) = table.whole(address, width) {
+        if let Some((claim, offset)) = place.whole(width) {
             return claim.write(offset, width, value, now);
         }
         let mut done = 0;
         while done < width.bytes() {
             let left = width.bytes() - done;
-            match table.piece(address.wrapping_add(done), left) {
+            match place.piece(done, left) {
                 Some(piece) => {
                     piece.write(value >> (8 * done), left, now);
                     done += piece.len(left);
@@ -404,17 +403,52 @@ impl Table {
         Ok(())
     }
 
+    fn moved(&self, address: u64) -> Option<(&Claim, u64)> {
+        let hint = self.hint.load(Ordering::Relaxed);
+        if let Some(hit) = self.movable.get(hint).and_then(|m| m.at(address)) {
+            return Some(hit);
+        }
+        let (index, hit) = self
+            .movable
+            .iter()
+            .enumerate()
+            .find_map(|(index, movable)| Some((index, movable.at(address)?)))?;
+        self.hint.store(index, Ordering::Relaxed);
+        Some(hit)
+    }
+}
+
+/// Where the bytes of one access lie. Other CPUs may move BARs while it is under way: an aligned access lies in one BAR
+/// or in none, and looks for it once, so that it reaches all of it or nothing.
+struct Place<'a> {
+    table: &'a Table,
+    address: u64,
+    is_aligned: bool,
+    moved: Option<(&'a Claim, u64)>,
+}
+
+impl<'a> Place<'a> {
+    fn find(table: &'a Table, address: u64, width: Width) -> Self {
+        let is_fixed = within(&table.fixed, address).is_some();
+        Self {
+            table,
+            address,
+            is_aligned: address.is_multiple_of(width.bytes()),
+            moved: if is_fixed { None } else { table.moved(address) },
+        }
+    }
+
     /// The region that takes the whole access as it is.
-    fn whole(&self, address: u64, width: Width) -> Option<(&Claim, u64)> {
-        within(&self.exact, address)
+    fn whole(&self, width: Width) -> Option<(&'a Claim, u64)> {
+        within(&self.table.exact, self.address)
             .filter(|(claim, offset)| claim.accepts(*offset, width))
-            .or_else(|| self.at(address))
+            .or_else(|| self.at(0))
             .filter(|(claim, offset)| claim.accepts(*offset, width))
     }
 
-    /// The first piece of an access that no region takes whole: at most `left` bytes from `address`.
-    fn piece(&self, address: u64, left: u64) -> Option<Piece<'_>> {
-        let (claim, offset) = self.at(address)?;
+    /// The piece that begins `done` bytes into the access: at most `left` bytes.
+    fn piece(&self, done: u64, left: u64) -> Option<Piece<'a>> {
+        let (claim, offset) = self.at(done)?;
         let widths = [Width::Qword, Width::Dword, Width::Word, Width::Byte];
         let fitting = widths
             .into_iter()
@@ -439,23 +473,17 @@ impl Table {
         })
     }
 
-    /// The region that an address lies in, and its offset there.
-    fn at(&self, address: u64) -> Option<(&Claim, u64)> {
-        within(&self.fixed, address).or_else(|| self.moved(address))
-    }
-
-    fn moved(&self, address: u64) -> Option<(&Claim, u64)> {
-        let hint = self.hint.load(Ordering::Relaxed);
-        if let Some(hit) = self.movable.get(hint).and_then(|m| m.at(address)) {
-            return Some(hit);
+    /// The region that byte `done` of the access lies in, and its offset there.
+    fn at(&self, done: u64) -> Option<(&'a Claim, u64)> {
+        let address = self.address.wrapping_add(done);
+        if let Some(fixed) = within(&self.table.fixed, address) {
+            return Some(fixed);
         }
-        let (index, hit) = self
-            .movable
-            .iter()
-            .enumerate()
-            .find_map(|(index, movable)| Some((index, movable.at(address)?)))?;
-        self.hint.store(index, Ordering::Relaxed);
-        Some(hit)
+        if done > 0 && !self.is_aligned {
+            return self.table.moved(address);
+        }
+        let (claim, offset) = self.moved?;
+        (done < claim.len - offset).then_some((claim, offset + done))
     }
 }
 

@@ -399,11 +399,12 @@ mod tests {
                     }
                 });
             }
-            for round in 0..3_000 {
+            for round in 0..20_000 {
                 let base = PLACES[round % 3];
                 map.write(Space::Memory, ecam(0x10), Width::Dword, base, NOW);
-                let command = u64::from(round % 7 != 0) << 1;
-                map.write(Space::Memory, ecam(0x04), Width::Word, command, NOW);
+                for command in [0, 2] {
+                    map.write(Space::Memory, ecam(0x04), Width::Word, command, NOW);
+                }
             }
             done.store(true, Ordering::Relaxed);
         });

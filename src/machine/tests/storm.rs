@@ -4,6 +4,7 @@
 
 use std::env;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -125,6 +126,52 @@ impl Storm {
         assert!(next.is_none_or(|next| next > now), "{next:?} at {now:?}");
     }
 
+    /// Several CPUs in the storm at once, with the timers' thread among them: nobody waits for ever.
+    fn crowd(&mut self) {
+        let storm = &*self;
+        let clock = AtomicU64::new(storm.bench.now.0);
+        let busy = AtomicU32::new(3);
+        thread::scope(|scope| {
+            for seed in 1..=3 {
+                let (clock, busy) = (&clock, &busy);
+                scope.spawn(move || {
+                    let mut random = Random(seed);
+                    for _ in 0..STEPS / 4 {
+                        let words = [random.next(), random.next(), random.next()];
+                        let passed = clock.fetch_add(words[2] & 0xfff, Ordering::Relaxed);
+                        storm.access(words, Nanos(passed));
+                    }
+                    busy.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+            scope.spawn(|| {
+                while busy.load(Ordering::Relaxed) > 0 {
+                    let now = Nanos(clock.load(Ordering::Relaxed));
+                    storm.bench.board.timers.advance_due(now);
+                    thread::yield_now();
+                }
+            });
+        });
+        self.bench.now = Nanos(clock.into_inner());
+    }
+
+    /// An access that any CPU can make without its LAPIC.
+    fn access(&self, [kind, place, value]: Words, now: Nanos) {
+        let map = &self.bench.board.map;
+        let width = Width::from_bytes(1 << (kind >> 8 & 3)).unwrap();
+        let port = near(&self.ports, place) & 0xffff;
+        let memory = near(&self.memory, place);
+        let slot = SLOTS[(kind >> 16) as usize % SLOTS.len()];
+        let register = layout::ECAM.start + (u64::from(slot) << 15) + (place & 0xff);
+        match kind & 7 {
+            0 | 1 => map.write(Space::Port, port, width, value, now),
+            2 | 3 => map.write(Space::Memory, memory, width, value, now),
+            4 => map.write(Space::Memory, register, width, often_small(value), now),
+            5 => _ = map.read(Space::Port, port, width, now),
+            _ => _ = map.read(Space::Memory, memory, width, now),
+        }
+    }
+
     /// After a reset it is the machine that it was, and its time goes on.
     fn still_answers(mut self) {
         self.bench.reset();
@@ -237,18 +284,10 @@ fn a_long_storm_ends_and_takes_no_memory() {
 
 fn long_storm() {
     let mut storm = Storm::new();
-    // splitmix64
-    let mut state = 0_u64;
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    };
+    let mut random = Random(0);
     let mut run = |steps: u32| {
         for _ in 0..steps {
-            storm.step([next(), next(), next()]);
+            storm.step([random.next(), random.next(), random.next()]);
         }
     };
     run(STEPS / 8);
@@ -256,7 +295,21 @@ fn long_storm() {
     run(STEPS);
     let grown = resident().saturating_sub(before);
     assert!(grown < GROWTH, "{grown} bytes more");
+    storm.crowd();
     storm.still_answers();
+}
+
+/// splitmix64
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
 }
 
 /// Memory in use, where the host tells: the second number counts pages.

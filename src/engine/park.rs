@@ -67,29 +67,45 @@ mod tests {
         assert!(start.elapsed() >= Duration::from_millis(5));
     }
 
-    /// Two threads hand a number to and fro; each sleeps as a vCPU does, after it has looked and found nothing.
+    /// Takes a moment.
+    fn pause(length: u32) {
+        (0..length).for_each(|_| std::hint::spin_loop());
+    }
+
+    /// One thread looks, finds nothing and sleeps, as a vCPU does; the other is awake and wakes it at any moment
+    /// from before the look to well after it has fallen asleep.
     #[test]
     fn no_wake_up_between_look_and_sleep_is_lost() {
         const ROUNDS: u32 = 20_000;
         let ball = Arc::new(AtomicU32::new(0));
-        let parkers = [0, 1].map(|_| Arc::new(Parker::default()));
-        let players = [0, 1].map(|me| {
-            let (ball, parkers) = (ball.clone(), parkers.clone());
+        let parker = Arc::new(Parker::default());
+        let sleeper = {
+            let (ball, parker) = (ball.clone(), parker.clone());
             thread::spawn(move || {
-                for round in (me..ROUNDS).step_by(2) {
+                for round in (0..ROUNDS).step_by(2) {
                     let start = Instant::now();
                     while ball.load(SeqCst) != round {
-                        parkers[me as usize].park(Some(LOST));
+                        pause(round % 127);
+                        parker.park(Some(LOST));
                         assert!(start.elapsed() < LOST, "round {round}");
                     }
                     ball.store(round + 1, SeqCst);
-                    parkers[1 - me as usize].unpark();
                 }
             })
-        });
-        for player in players {
-            player.join().unwrap();
+        };
+        for round in (1..ROUNDS).step_by(2) {
+            let mut looks = 0_u32;
+            while ball.load(SeqCst) != round && !sleeper.is_finished() {
+                looks += 1;
+                if looks.is_multiple_of(1_000) {
+                    thread::yield_now();
+                }
+            }
+            pause(round % 256);
+            ball.store(round + 1, SeqCst);
+            parker.unpark();
         }
+        sleeper.join().unwrap();
         assert_eq!(ball.load(SeqCst), ROUNDS);
     }
 }

@@ -31,12 +31,15 @@ const TRIPLE_FAULT: &[u8] = b"\x0f\x01\x1d\x02\x00\x00\x00\x0f\x0b\0\0\0\0\0\0\0
 /// `mov dx, 0x3f8; mov al, 'A'; out dx, al`.
 const HELLO: &[u8] = b"\x66\xba\xf8\x03\xb0\x41\xee";
 
-/// Switches ACPI on, enables the power button's event, sends 'A', waits for the event in PM1's status, sends 'B'.
+/// Switches ACPI on, enables the power button's event, sends 'A', looks for the event in PM1's status 2^24 times, and
+/// sends 'B' if it has come.
 const AWAIT_BUTTON: &[u8] = b"\xb0\xa0\xe6\xb2\
     \x66\xba\x02\x04\x66\xb8\x00\x01\x66\xef\
     \x66\xba\xf8\x03\xb0\x41\xee\
-    \x66\xba\x00\x04\x66\xed\xf6\xc4\x01\x74\xf9\
-    \x66\xba\xf8\x03\xb0\x42\xee";
+    \x66\xba\x00\x04\xb9\x00\x00\x00\x01\
+    \x66\xed\xf6\xc4\x01\xe1\xf9\
+    \x80\xe4\x01\xb0\x41\x00\xe0\
+    \x66\xba\xf8\x03\xee";
 
 /// Writes a real-mode program that sends 'B' and halts to 0x8000, and starts CPU 1 there by INIT and start-up.
 const START_AP: &[u8] = b"\x48\xb8\xba\xf8\x03\xb0\x42\xee\xf4\xeb\

@@ -26,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const RESETS: usize = 16;
 
 const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
 
 #[test]
 fn smp() {
@@ -72,6 +73,37 @@ fn uart() {
     Guest::new("uart").passes();
 }
 
+#[test]
+fn pci() {
+    Guest::new("pci").passes();
+}
+
+#[test]
+fn modes() {
+    Guest::new("modes").passes();
+}
+
+/// The least memory that a machine can have.
+#[test]
+fn tiny() {
+    Guest::new("tiny").passes();
+}
+
+/// Memory above 4 GiB; the host has to give only what is touched.
+#[test]
+fn memory() {
+    const TOUCHED: u64 = 1 << 30;
+    Guest::new("memory").memory(5 * GIB).passes();
+    // The most that this process has ever held, all tests together: "VmHWM:   123456 kB".
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let held = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let Some(held) = held else {
+        return println!("skipped: this system does not tell how much memory a process has held");
+    };
+    let kibibytes: u64 = held.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kibibytes << 10 < TOUCHED, "{kibibytes} KiB were committed");
+}
+
 /// A guest, and the machine that it runs on.
 struct Guest {
     name: &'static str,
@@ -91,6 +123,10 @@ impl Guest {
 
     fn cpus(self, cpus: u8) -> Self {
         Self { cpus, ..self }
+    }
+
+    fn memory(self, memory: u64) -> Self {
+        Self { memory, ..self }
     }
 
     /// Runs it on every engine and demands what its source promises.
@@ -120,7 +156,7 @@ impl Guest {
             kernel: Image::File(kernel.to_owned()),
             initrd: None,
             modules: Vec::new(),
-            cmdline: String::new(),
+            cmdline: "one two".to_owned(),
             disks: Vec::new(),
             drives: Vec::new(),
         }

@@ -88,18 +88,20 @@ pub(super) fn board(
     wiring.serial(irq::COM2, port::COM2, cables.com2);
     let pm = wiring.power();
     wiring.bridges()?;
+    let queues = QUEUES_MAX.min(spec.cpus.count().into());
     for (disk, slot) in media.disks.into_iter().zip(disk_slots(spec.disks.len())?) {
         let name = format!("xlaunch-{slot}");
-        wiring.virtio(slot, Arc::new(Blk::new(disk, &name, QUEUES)), ram)?;
+        wiring.virtio(slot, Arc::new(Blk::new(disk, &name, queues)), ram)?;
     }
     wiring.virtio(slot::RND, Arc::new(Rnd::default()), ram)?;
     wiring.ahci(media.drives, ram)?;
     wiring.finish(boxes, brake, pm)
 }
 
-/// How many queues a disk has, and how many threads serve a device.
-const QUEUES: u16 = 1;
-const THREADS: usize = 2;
+/// The most queues that a disk has; otherwise each CPU has its own.
+const QUEUES_MAX: u16 = 4;
+/// The least threads that serve a device; otherwise each queue has its own.
+const THREADS_MIN: usize = 2;
 
 fn open_disks(spec: &MachineSpec) -> Result<Vec<Disk>, BuildError> {
     Ok(spec
@@ -296,7 +298,8 @@ impl Wiring {
         ram: &Arc<Ram>,
     ) -> Result<(), BuildError> {
         let plug = self.socket(slot, ram);
-        let device = VirtioPci::new(model, THREADS, plug).map_err(BuildError::Thread)?;
+        let threads = THREADS_MIN.max(model.queues().into());
+        let device = VirtioPci::new(model, threads, plug).map_err(BuildError::Thread)?;
         self.plug(slot, device)
     }
 

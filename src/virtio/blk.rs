@@ -50,8 +50,10 @@ const HEADER: u64 = 16;
 const SEGMENT: u64 = 16;
 /// Segments in a discard or write-zeroes request.
 const SEGMENTS_MAX: u64 = 16;
-/// Sectors in such a segment: 1 GiB.
-const SEGMENT_SECTORS_MAX: u32 = 1 << 21;
+/// Sectors in a segment to discard: 1 GiB.
+const DISCARD_SECTORS_MAX: u32 = 1 << 21;
+/// Sectors in a segment to zero: 64 MiB. Where the host must write the zeros, a request is not to take long.
+const ZEROES_SECTORS_MAX: u32 = 1 << 17;
 /// A segment's flag: the space may be given back.
 const UNMAP: u32 = 1;
 /// Data segments of a request: with header and status they fill the largest ring.
@@ -100,24 +102,43 @@ impl Blk {
             return Err(Status::Unsupported);
         }
         match header.kind {
-            kind::IN => self.read(header.sector, data, ram),
-            kind::OUT => self.write(header.sector, out, ram),
+            kind::IN => self.read(header.sector, out, data, ram),
+            kind::OUT => self.write(header.sector, out, data, ram, features),
             kind::FLUSH => Ok(self.disk.flush().map(|()| 0)?),
             kind::GET_ID => Ok(data.write(ram, &self.id)? as u32),
-            kind::DISCARD | kind::WRITE_ZEROES => self.clear(header.kind, out, ram),
+            kind::DISCARD => self.clear(header.kind, out, ram),
+            kind::WRITE_ZEROES => {
+                self.clear(header.kind, out, ram)?;
+                self.written(features)
+            }
             _ => Err(Status::Unsupported),
         }
     }
 
-    fn read(&self, sector: u64, data: &Buffers, ram: &Ram) -> Outcome {
-        let offset = whole_sectors(sector, data)?;
+    fn read(&self, sector: u64, out: &Buffers, data: &Buffers, ram: &Ram) -> Outcome {
+        let offset = one_way(sector, data, out)?;
         self.disk.read(offset, ram, data.pieces())?;
         Ok(data.len() as u32)
     }
 
-    fn write(&self, sector: u64, data: &Buffers, ram: &Ram) -> Outcome {
-        let offset = whole_sectors(sector, data)?;
+    fn write(
+        &self,
+        sector: u64,
+        data: &Buffers,
+        back: &Buffers,
+        ram: &Ram,
+        features: u64,
+    ) -> Outcome {
+        let offset = one_way(sector, data, back)?;
         self.disk.write(offset, ram, data.pieces())?;
+        self.written(features)
+    }
+
+    /// Something has been written. A driver that knows no flushes gets it made durable at once (5.2.6.2).
+    fn written(&self, features: u64) -> Outcome {
+        if features & feature::FLUSH == 0 {
+            self.disk.flush()?;
+        }
         Ok(0)
     }
 
@@ -142,7 +163,10 @@ impl Blk {
         }
         let mut raw = [0; (SEGMENT * SEGMENTS_MAX) as usize];
         let raw_len = list.read(ram, &mut raw)?;
-        let allowed = if kind == kind::DISCARD { 0 } else { UNMAP };
+        let (allowed, most) = match kind {
+            kind::DISCARD => (0, DISCARD_SECTORS_MAX),
+            _ => (UNMAP, ZEROES_SECTORS_MAX),
+        };
         let one = |raw: &[u8]| {
             let raw = raw
                 .iter()
@@ -153,7 +177,7 @@ impl Blk {
                 return Err(Status::Unsupported);
             }
             let end = sector.checked_add(count.into()).ok_or(Status::IoError)?;
-            if count > SEGMENT_SECTORS_MAX || end > self.disk.sectors() {
+            if count > most || end > self.disk.sectors() {
                 return Err(Status::IoError);
             }
             Ok(Segment {
@@ -209,10 +233,11 @@ impl Header {
     }
 }
 
-/// The byte offset of a transfer, where it is of whole sectors and does not leave 64 bits.
-fn whole_sectors(sector: u64, data: &Buffers) -> Result<u64, Status> {
+/// The byte offset of a transfer, where it is of whole sectors, does not leave 64 bits, and has no buffer of the wrong
+/// direction, whose data would be lost without a word.
+fn one_way(sector: u64, data: &Buffers, wrong: &Buffers) -> Result<u64, Status> {
     let offset = sector.checked_mul(SECTOR).ok_or(Status::IoError)?;
-    if data.len().is_multiple_of(SECTOR) {
+    if data.len().is_multiple_of(SECTOR) && wrong.is_empty() {
         Ok(offset)
     } else {
         Err(Status::IoError)
@@ -229,10 +254,10 @@ fn config(sectors: u64, queues: u16) -> [u8; 60] {
     // Blocks of 4 KiB are what the disk keeps: 2^3 sectors, the first at 0, transfers of at least one.
     put(24, &[3, 0, 8, 0]);
     put(34, &queues.to_le_bytes());
-    put(36, &SEGMENT_SECTORS_MAX.to_le_bytes());
+    put(36, &DISCARD_SECTORS_MAX.to_le_bytes());
     put(40, &(SEGMENTS_MAX as u32).to_le_bytes());
     put(44, &8_u32.to_le_bytes());
-    put(48, &SEGMENT_SECTORS_MAX.to_le_bytes());
+    put(48, &ZEROES_SECTORS_MAX.to_le_bytes());
     put(52, &(SEGMENTS_MAX as u32).to_le_bytes());
     put(56, &[1]);
     config

@@ -156,6 +156,62 @@ fn nothing_outside_the_disk_or_the_memory_is_touched() {
 }
 
 #[test]
+fn a_buffer_of_the_wrong_direction_is_an_error() {
+    let mut driver = live();
+    driver.ram.fill(DATA, 512, 0xee).unwrap();
+    assert_eq!(driver.request(0, 7, &[(DATA, 512, false)]), (1, 1));
+    assert_eq!(driver.request(1, 7, &[(DATA, 512, true)]), (1, 0));
+    assert_eq!(driver.byte(DATA), 0xee);
+    assert_eq!(driver.request(0, 7, &[(DATA, 512, true)]), (0, 513));
+    assert_eq!(driver.byte(DATA), 7);
+}
+
+/// Both copies write to the same place, and each returns once.
+#[test]
+fn one_head_offered_twice_is_two_requests() {
+    let mut driver = live();
+    driver.header(0, 9);
+    driver.describe(0, 0, (HEADER, 16), NEXT, 1);
+    driver.describe(0, 1, (DATA, 512), WRITE | NEXT, 2);
+    driver.describe(0, 2, (STATUS_BYTE, 1), WRITE, 0);
+    for _ in 0..8 {
+        driver.offer(0, 0);
+    }
+    driver.notify(0);
+    for _ in 0..8 {
+        assert_eq!(driver.wait(0), (0, 513));
+    }
+    assert_eq!(driver.used(0), None);
+    assert_eq!((driver.byte(STATUS_BYTE), driver.byte(DATA)), (0, 9));
+}
+
+#[test]
+fn segments_have_their_own_limits() {
+    let mut driver = live();
+    assert_eq!(driver.cfg(0x2000 + 36, Width::Dword), 1 << 21);
+    assert_eq!(driver.cfg(0x2000 + 48, Width::Dword), 1 << 17);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(1 << 30).unwrap();
+    let path = file.path().to_owned();
+    let access = DiskAccess::ThrowAway;
+    let disk = Disk::open(&spec::Disk { path, access }).unwrap();
+    let mut driver = Driver::live(Arc::new(Blk::new(disk, "", 1)), 1, ALL & !MQ, 16);
+    for (kind, count, status) in [
+        (11, 1 << 21, 0),
+        (13, 1 << 17, 0),
+        (13, (1 << 17) + 1, 1),
+        (13, 0, 0),
+    ] {
+        let list = driver.segments(&[(0, count, 0)]);
+        assert_eq!(
+            driver.request(kind, 0, &list),
+            (status, 1),
+            "{kind} {count}"
+        );
+    }
+}
+
+#[test]
 fn requests_without_header_or_status_return() {
     let mut driver = live();
     driver.header(0, 0);

@@ -3,6 +3,7 @@
 mod blk;
 mod hostile;
 mod rnd;
+mod rules;
 mod transport;
 mod workers;
 

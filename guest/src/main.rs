@@ -62,7 +62,7 @@ mod linux {
         for complaint in [prepared.err(), served.err()].into_iter().flatten() {
             eprintln!("init: {complaint}");
         }
-        boot::sync();
+        system::settle();
         let error = match farewell {
             Farewell::PowerOff => boot::power_off(),
             Farewell::Restart => boot::restart(),

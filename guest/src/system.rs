@@ -5,7 +5,7 @@
 //! file system) becomes the root, and the kernel file systems move into it.
 
 use crate::filesystem;
-use hvf_sys::os::boot::{MountKind, mount, switch_root};
+use hvf_sys::os::boot::{MountKind, mount, switch_root, sync};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -61,6 +61,30 @@ pub fn prepare() -> Result<(), String> {
         Some(disk) => enter_disk(Path::new(disk)),
         None => Ok(()),
     }
+}
+
+/// Leaves the disks as they should be found: everything written out, and their file systems clean, as far as nobody
+/// has files open for writing.
+pub fn settle() {
+    sync();
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    // What was mounted last may lie on what was mounted first.
+    for place in on_disks(&mounts).into_iter().rev() {
+        // What cannot be made clean has been written out all the same.
+        let _ = mount(&place, &place, "", MountKind::RemountReadOnly, "");
+    }
+}
+
+/// Where file systems of disks are mounted, by the text of /proc/mounts. A place whose name is written there in an
+/// escaped form is not among them.
+fn on_disks(mounts: &str) -> Vec<PathBuf> {
+    let place = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        let device = words.next()?;
+        let place = words.next().filter(|it| !it.contains('\\'))?;
+        device.starts_with("/dev/").then(|| PathBuf::from(place))
+    };
+    mounts.lines().filter_map(place).collect()
 }
 
 fn mount_kernel_file_systems() -> Result<(), String> {
@@ -199,6 +223,14 @@ mod tests {
         assert_eq!(root_disk("quiet xlaunch.root=/dev/vda\n"), Some("/dev/vda"));
         let twice = "xlaunch.root=/dev/vda root=/dev/sda xlaunch.root=/dev/vdb";
         assert_eq!(root_disk(twice), Some("/dev/vdb"));
+    }
+
+    #[test]
+    fn disks_are_told_from_what_the_kernel_makes_up() {
+        let mounts = "rootfs / rootfs rw 0 0\nproc /proc proc rw 0 0\n/dev/vda / ext4 rw 0 0\n\
+                      /dev/vdb /mnt ext4 ro 0 0\n/dev/vdc /a\\040b ext4 rw 0 0\n\n/dev/vdd";
+        let expected = ["/", "/mnt"].map(PathBuf::from);
+        assert_eq!(on_disks(mounts), expected);
     }
 
     #[test]

@@ -70,6 +70,7 @@ pub(super) fn meant(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Resul
     let plan = Plan {
         start: start(run, command, host)?,
         limit,
+        keep: run.keep,
         show_console: run.verbose,
     };
     Ok(Meant { machine, plan })

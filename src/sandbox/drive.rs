@@ -59,8 +59,19 @@ pub struct Plan {
     pub start: Start,
     /// How long everything may take.
     pub limit: Option<Duration>,
+    /// Whether disks keep what the guest writes, so that it must come to write it.
+    pub keep: bool,
     /// Whether to show the kernel's console on standard error.
     pub show_console: bool,
+}
+
+fn session(plan: &Plan) -> Session {
+    let session = Session::new(plan.start.clone(), plan.limit, Instant::now());
+    if plan.keep {
+        session.keeping()
+    } else {
+        session
+    }
 }
 
 /// The three streams of the run: our own, as a rule.
@@ -153,7 +164,7 @@ impl Drive {
             write_output(streams.stderr, Stream::Stderr, &stderr_queue, &events);
         })?;
         let mut drive = Self {
-            session: Session::new(plan.start.clone(), plan.limit, Instant::now()),
+            session: session(plan),
             events,
             sender,
             // Leads nowhere before the lines are connected.

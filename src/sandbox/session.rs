@@ -12,9 +12,11 @@ use super::verdict::Verdict;
 use guest::protocol::{DATA_MAX, Frame, Start, Stream, VERSION, WINDOW, Window};
 use std::time::{Duration, Instant};
 
-/// How long a guest may take to power off once it is ordered to. Nothing is lost by ending it: its disks are
+/// How long a guest may take to power off once it is ordered to. Nothing is lost by ending it where its disks are
 /// throwaway.
 const GRACE: Duration = Duration::from_secs(2);
+/// The same where disks keep what it writes: it has to write it first. Whoever does not want to wait sends a signal.
+const KEEPING_GRACE: Duration = Duration::from_secs(10 * 60);
 /// How long what a dead machine left in its lines may take to be read, and a panicked kernel to reset.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -145,6 +147,8 @@ pub(super) struct Session {
     console_ended: bool,
     /// When patience with a guest that is on its way out ends.
     patience: Option<Instant>,
+    /// How much patience it gets to power off.
+    grace: Duration,
 }
 
 type Actions = Vec<Action>;
@@ -167,7 +171,14 @@ impl Session {
             link_ended: false,
             console_ended: false,
             patience: None,
+            grace: GRACE,
         }
+    }
+
+    /// The same for a guest whose disks keep what it writes.
+    pub(super) fn keeping(mut self) -> Self {
+        self.grace = KEEPING_GRACE;
+        self
     }
 
     /// When `Deadline` is due.
@@ -392,7 +403,7 @@ impl Session {
             return self.finish(verdict);
         }
         self.phase = Phase::PoweringOff(verdict);
-        self.patience = Some(now + GRACE);
+        self.patience = Some(now + self.grace);
         vec![Action::Send(Frame::PowerOff)]
     }
 

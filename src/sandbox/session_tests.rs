@@ -104,6 +104,15 @@ fn a_guest_that_does_not_power_off_is_not_waited_for() {
 }
 
 #[test]
+fn a_guest_whose_disks_keep_what_it_writes_gets_time_to_write_it() {
+    let mut bench = Bench::running(&["true"]);
+    bench.session = bench.session.keeping();
+    bench.frame(Frame::Killed(9));
+    assert_eq!(verdict(&bench.expire()), &Verdict::Killed(9));
+    assert_eq!(bench.now - bench.start, KEEPING_GRACE);
+}
+
+#[test]
 fn a_refused_command_is_a_verdict_like_any_other() {
     let mut bench = Bench::running(&["nonsense"]);
     bench.frame(Frame::Refused(Refusal::NotFound, "no nonsense".to_owned()));

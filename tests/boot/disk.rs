@@ -1,7 +1,9 @@
-//! Disk images: their file system is the root, and they never change.
+//! Disk images: their file system is the root, and they change only where that is asked for.
 
 use crate::launcher::Program;
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -87,4 +89,153 @@ fn an_image_without_a_root_is_125_and_says_why() {
     assert_eq!(finished.code(), 125, "{finished}");
     let complaint = finished.complaint();
     assert!(complaint.contains("no file system"), "{complaint}");
+}
+
+const MIB: usize = 1 << 20;
+
+/// An image of noise.
+fn noise(place: &TempDir, name: &str, len: usize) -> (String, Vec<u8>) {
+    let mut bytes = vec![0; len];
+    let mut random = fs::File::open("/dev/urandom").unwrap();
+    random.read_exact(&mut bytes).unwrap();
+    let path = place.path().join(name);
+    fs::write(&path, &bytes).unwrap();
+    (path.to_str().unwrap().to_owned(), bytes)
+}
+
+/// What a program of the host says, which may end as it likes.
+fn said(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let [out, err] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
+    out + &err
+}
+
+/// The SHA-256 in hex, by the host's own program.
+fn sha256(path: &str) -> String {
+    let said = said("sha256sum", &[path]);
+    said.split_whitespace().next().unwrap().to_owned()
+}
+
+#[test]
+fn a_read_only_disk_reads_the_same_in_the_guest_and_cannot_be_written() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let place = TempDir::new().unwrap();
+    let (raw, bytes) = noise(&place, "raw", 16 * MIB);
+    let (scratch, scratched) = noise(&place, "scratch", MIB);
+    let system = busybox_disk(&place);
+    let before = state(&system);
+    let script = "sha256sum /dev/vda | cut -d' ' -f1
+        blockdev --getro /dev/vda /dev/vdc
+        dd if=/dev/zero of=/dev/vda count=1 conv=fsync 2>/dev/null || echo unwritable
+        mkdir /tmp/m && mount -t ext4 -o rw /dev/vdb /tmp/m 2>/dev/null
+        touch /tmp/m/x 2>/dev/null || echo refused
+        grep ' /tmp/m ' /proc/mounts | cut -d' ' -f4 | cut -d, -f1
+        blkdiscard /dev/vdc && dd if=/dev/zero of=/dev/vdc bs=64k count=2 conv=fsync 2>/dev/null
+        echo 3 > /proc/sys/vm/drop_caches; head -c 131072 /dev/vdc | tr -d '\\0' | wc -c
+        ls /sys/block/vda/mq | wc -l";
+    let system_ro = format!("{}:ro", system.to_str().unwrap());
+    let raw_ro = format!("{raw}:ro");
+    let disks = ["--disk", &raw_ro, "--disk", &system_ro, "--disk", &scratch];
+    let finished = xlaunch.run(&[&disks[..], &["-c", "2", "--", "sh", "-c", script]].concat());
+    let expected = format!("{}\n1\n0\nunwritable\nrefused\nro\n0\n2\n", sha256(&raw));
+    assert_eq!(finished.text(), expected, "{finished}");
+    assert!(before == state(&system) && bytes == fs::read(&raw).unwrap());
+    assert!(scratched == fs::read(&scratch).unwrap());
+}
+
+/// Also that a guest which is done has left its file system clean, and that space it gives back is the host's again.
+#[test]
+fn with_keep_the_images_have_what_the_guest_wrote_and_no_more() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let place = TempDir::new().unwrap();
+    let image = busybox_disk(&place);
+    let (raw, mut bytes) = noise(&place, "raw", 8 * MIB);
+    let taken = |path: &str| fs::metadata(path).unwrap().blocks() * 512;
+    let image = image.to_str().unwrap();
+    let before = [image, &raw].map(taken);
+    // The last file is not synced: that is what powering off is for.
+    let script = "set -e; echo kept > /root/kept
+        head -c 20000000 /dev/zero | tr '\\0' x > /root/large; sync; rm /root/large; sync; fstrim /
+        blkdiscard -o 1048576 -l 4194304 /dev/vdb
+        echo 3 > /proc/sys/vm/drop_caches
+        dd if=/dev/vdb bs=1M skip=1 count=4 2>/dev/null | tr -d '\\0' | wc -c
+        echo mark | dd of=/dev/vdb bs=512 seek=1 conv=notrunc 2>/dev/null
+        head -c 1000000 /dev/urandom > /root/noise; sha256sum /root/noise | cut -d' ' -f1";
+    let arguments = ["--keep", "--disk", &raw, image, "--", "sh", "-c", script];
+    let finished = xlaunch.run(&arguments);
+    assert_eq!(finished.code(), 0, "{finished}");
+    let text = finished.text();
+    let [zeros, sum] = text.lines().collect::<Vec<_>>()[..] else {
+        panic!("{finished}");
+    };
+    assert_eq!(zeros, "0");
+
+    let check = said("/usr/sbin/e2fsck", &["-fn", image]);
+    let clean = !check.contains("Fix?") && !check.contains("journal recovery");
+    assert!(clean && check.contains("Pass 5"), "{check}");
+    let show = |name: &str| said("/usr/sbin/debugfs", &["-R", &format!("cat {name}"), image]);
+    assert!(show("/root/kept").starts_with("kept\n"));
+    let copy = place.path().join("copy");
+    let copy = copy.to_str().unwrap();
+    said(
+        "/usr/sbin/debugfs",
+        &["-R", &format!("dump /root/noise {copy}"), image],
+    );
+    assert_eq!(sha256(copy), sum);
+
+    bytes[MIB..5 * MIB].fill(0);
+    bytes[512..517].copy_from_slice(b"mark\n");
+    assert!(bytes == fs::read(&raw).unwrap());
+    let after = [image, &raw].map(taken);
+    // 20 MB were written and given back; the file of noise is 1 MB.
+    assert!(
+        after[0] < before[0] + 8 * MIB as u64,
+        "{before:?} {after:?}"
+    );
+    assert!(
+        after[1] <= before[1] - 4 * MIB as u64,
+        "{before:?} {after:?}"
+    );
+}
+
+#[test]
+fn an_image_that_one_machine_changes_is_no_other_s() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let place = TempDir::new().unwrap();
+    let (raw, _) = noise(&place, "raw", MIB);
+    let script = "echo up; exec sleep 1000";
+    let arguments = ["--keep", "--disk", &raw, "--", "sh", "-c", script];
+    let mut first = xlaunch.start(&arguments);
+    let mut up = String::new();
+    let stdout = first.child().stdout.as_mut().unwrap();
+    BufReader::new(stdout).read_line(&mut up).unwrap();
+    assert_eq!(up, "up\n");
+    let pid = first.child().id();
+    let read_only = format!("{raw}:ro");
+    for second in [
+        &["--keep", "--disk", &raw][..],
+        &["--disk", &raw],
+        &["--disk", &read_only],
+    ] {
+        let finished = xlaunch.run(&[second, &["--", "true"]].concat());
+        assert_eq!(finished.code(), 125, "{second:?}: {finished}");
+        let complaint = finished.complaint();
+        let (name, holder) = (format!("'{raw}'"), format!("process {pid} "));
+        assert!(
+            complaint.contains(&name) && complaint.contains(&holder),
+            "{complaint}"
+        );
+        assert_eq!(complaint.lines().count(), 1, "{complaint}");
+    }
+    first.signal("TERM");
+    assert_eq!(first.finish().code(), 128 + 15);
+    let twice = ["--keep", "--disk", &raw, "--disk", &raw, "--", "true"];
+    let complaint = xlaunch.run(&twice).complaint();
+    assert!(complaint.contains("name each image once"), "{complaint}");
 }

@@ -15,6 +15,8 @@ pub enum MountKind {
     NewReadOnly,
     /// An existing mount, moved to another place.
     Move,
+    /// An existing mount, from now on read only: everything is written out, and the file system is clean.
+    RemountReadOnly,
 }
 
 /// Mounts `source` of type `fstype` at `target` with the file system's own `options`.
@@ -29,6 +31,7 @@ pub fn mount(
         MountKind::New => 0,
         MountKind::NewReadOnly => libc::MS_RDONLY,
         MountKind::Move => libc::MS_MOVE,
+        MountKind::RemountReadOnly => libc::MS_REMOUNT | libc::MS_RDONLY,
     };
     let source = c_path(source)?;
     let target = c_path(target)?;

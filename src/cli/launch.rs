@@ -6,6 +6,7 @@ use crate::backend::console::{Hook, serial_line};
 use crate::machine::{self, Cables, Machine, Outcome};
 use crate::sandbox::{self, Lines, MachineEnd, Streams, Verdict, Wiring};
 use guest::protocol::Window;
+use hvf_sys::os::signal::{self, Signal};
 use hvf_sys::tty;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -29,6 +30,9 @@ pub(super) fn terminal() -> Option<Window> {
 
 /// Runs the machine and the session in it, and gives the exit code.
 pub(super) fn launch(meant: &Meant) -> u8 {
+    // A disk that reaches the limit of `ulimit -f` is to give the guest an error, as a full one does. There is no such
+    // signal that cannot be ignored.
+    let _ = signal::ignore(Signal::FILE_SIZE);
     let (verdict, kernel_log) = match prepare(meant) {
         Ok((wiring, streams)) => {
             if meant.plan.start.terminal.is_some() && io::stderr().is_terminal() {

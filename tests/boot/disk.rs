@@ -202,6 +202,32 @@ fn with_keep_the_images_have_what_the_guest_wrote_and_no_more() {
     );
 }
 
+/// What a full disk is to a file, `ulimit -f` is to a process: no block behind the limit can be written.
+#[test]
+fn a_host_without_room_is_an_i_o_error_in_the_guest_and_told_once() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let place = TempDir::new().unwrap();
+    let (raw, _) = noise(&place, "raw", 4 * MIB);
+    let script = "for at in 3 2 0; do
+            dd if=/dev/zero of=/dev/vda bs=1M seek=$at count=1 conv=fsync 2>/dev/null; echo $at $?
+        done";
+    let limited = "ulimit -f 4096; exec \"$@\"";
+    let program = xlaunch.command(&[]);
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", limited, "sh"])
+        .arg(program.get_program());
+    command.args(["run", "--keep", "--disk", &raw, "--", "sh", "-c", script]);
+    let output = command.output().unwrap();
+    let [out, complaint] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
+    assert_eq!(out, "3 1\n2 1\n0 0\n", "{complaint}");
+    let name = format!("no room for disk image '{raw}'");
+    assert!(complaint.contains(&name), "{complaint}");
+    assert_eq!(complaint.lines().count(), 1, "{complaint}");
+}
+
 #[test]
 fn an_image_that_one_machine_changes_is_no_other_s() {
     let Some(xlaunch) = Program::find() else {

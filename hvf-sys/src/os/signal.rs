@@ -26,6 +26,8 @@ impl Signal {
     pub const USER_1: Self = Self(libc::SIGUSR1);
     /// The second one.
     pub const USER_2: Self = Self(libc::SIGUSR2);
+    /// A file would become larger than the system lets this process make one.
+    pub const FILE_SIZE: Self = Self(libc::SIGXFSZ);
     /// A child changed its state.
     pub const CHILD: Self = Self(libc::SIGCHLD);
     /// The end, without appeal.
@@ -46,6 +48,11 @@ impl Signal {
     pub(crate) fn raw(self) -> libc::c_int {
         self.0
     }
+}
+
+/// From now on the process does not notice this signal; what caused it gives an error instead.
+pub fn ignore(signal: Signal) -> io::Result<()> {
+    act(signal.0, libc::SIG_IGN)
 }
 
 /// The pipe's write end for the handler; -1 before there is one.
@@ -98,9 +105,14 @@ impl std::os::fd::AsFd for Signals {
 
 fn install(signal: libc::c_int) -> io::Result<()> {
     let handler: extern "C" fn(libc::c_int) = forward;
+    act(signal, handler as libc::sighandler_t)
+}
+
+/// Sets what a signal does: `handler` is `forward`, or one of the system's constants.
+fn act(signal: libc::c_int, handler: libc::sighandler_t) -> io::Result<()> {
     // SAFETY: an all-zero sigaction is valid (no flags, empty mask, default action).
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = handler as libc::sighandler_t;
+    action.sa_sigaction = handler;
     action.sa_flags = libc::SA_RESTART;
     // SAFETY: `action` is initialised and outlives the call; the handler is async-signal-safe (see the module's head).
     super::check(unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) })?;

@@ -4,8 +4,8 @@
 //! shortened meanwhile gives an error. Once the host has failed to make data durable, every later flush fails too,
 //! because the host forgets which data it has lost.
 //!
-//! Space is given back by punching holes, which the host's file system cuts to the byte: it zeroes the parts of blocks
-//! at the edges and frees the whole ones between them. Where it cannot, a discard does nothing and zeros are written.
+//! Space is given back by punching holes. For zeros these are cut to the byte by the host's file system, or else zeros are
+//! written. A discard is only a hint: it takes the whole blocks inside its range and leaves the edges as they were.
 
 use std::fmt;
 use std::fs::File;
@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hvf_sys::file::{self, Piece, split, total};
 use hvf_sys::ram::Ram;
 
+use super::blocks::BLOCK;
 use super::error::Trouble;
 use super::{SECTOR, lock, zero};
 use crate::spec::DiskAccess;
@@ -51,7 +52,7 @@ impl Image {
         if !kind.is_file() && !kind.is_block_device() {
             return Err(Trouble::NotAnImage);
         }
-        lock::take(&file, keep)?;
+        lock::take(&file, path, keep)?;
         let bytes = file::size(&mut file).map_err(unreadable)?;
         if bytes == 0 {
             return Err(Trouble::Empty);
@@ -108,9 +109,16 @@ impl Image {
         })
     }
 
-    /// Gives space back to the host, where it can take it.
+    /// Gives the whole blocks of a range back to the host, where it can take them.
     pub(super) fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
-        match self.clear(offset, len, file::punch_hole) {
+        let first = offset.next_multiple_of(BLOCK);
+        let behind = offset + len;
+        let end = if behind == self.bytes {
+            behind
+        } else {
+            behind / BLOCK * BLOCK
+        };
+        match self.clear(first, end.saturating_sub(first), file::punch_hole) {
             Err(e) if cannot(&e) => Ok(()),
             result => result,
         }

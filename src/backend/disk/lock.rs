@@ -8,6 +8,7 @@
 //! A file system without locks is used without them.
 
 use std::fs::{File, TryLockError};
+use std::path::Path;
 use std::process;
 
 use super::error::Trouble;
@@ -22,7 +23,7 @@ pub(super) enum Holder {
 }
 
 /// Locks an image until it is closed: for itself alone to write, with others to read.
-pub(super) fn take(file: &File, write: bool) -> Result<(), Trouble> {
+pub(super) fn take(file: &File, path: &Path, write: bool) -> Result<(), Trouble> {
     let taken = if write {
         file.try_lock()
     } else {
@@ -32,7 +33,10 @@ pub(super) fn take(file: &File, write: bool) -> Result<(), Trouble> {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(Trouble::InUse(holder(file), write)),
         Err(TryLockError::Error(e)) => {
-            log::warn!("cannot lock a disk image: {e}; nothing keeps others from writing to it");
+            log::warn!(
+                "cannot lock disk image '{}': {e}; nothing keeps others from writing to it",
+                path.display()
+            );
             Ok(())
         }
     }

@@ -172,7 +172,13 @@ fn holes_in_a_kept_image_end_where_the_guest_said() {
             }
             disk.flush().unwrap();
             let mut expected = pattern(LEN);
-            expected[offset as usize..(offset + len) as usize].fill(0);
+            let range = match what {
+                "discard" => offset.next_multiple_of(4096)..(offset + len) / 4096 * 4096,
+                _ => offset..offset + len,
+            };
+            if !range.is_empty() {
+                expected[range.start as usize..range.end as usize].fill(0);
+            }
             let bytes = std::fs::read(file.path()).unwrap();
             let punched = taken(file.path()) < full / 8;
             assert_eq!(bytes.len(), LEN, "{what}");
@@ -208,7 +214,7 @@ fn an_image_never_grows_not_even_back() {
     assert!(write(&disk, &ram, 3584, &[1; 1024]).is_err());
     assert!(disk.write_zeroes(8192, 512, false).is_err());
     assert!(disk.write_zeroes(8192, 512, true).is_err());
-    assert!(disk.discard(8192, 512).is_err());
+    assert!(disk.discard(8192, 4096).is_err());
     assert!(write(&disk, &ram, 3584, &[1; 512]).is_ok());
     assert_eq!(file.as_file().metadata().unwrap().len(), 4096);
 }

@@ -127,7 +127,7 @@ fn a_read_only_disk_reads_the_same_in_the_guest_and_cannot_be_written() {
     let system = busybox_disk(&place);
     let before = state(&system);
     let script = "sha256sum /dev/vda | cut -d' ' -f1
-        blockdev --getro /dev/vda /dev/vdc
+        blockdev --getro /dev/vda; blockdev --getro /dev/vdc
         dd if=/dev/zero of=/dev/vda count=1 conv=fsync 2>/dev/null || echo unwritable
         mkdir /tmp/m && mount -t ext4 -o rw /dev/vdb /tmp/m 2>/dev/null
         touch /tmp/m/x 2>/dev/null || echo refused

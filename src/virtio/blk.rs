@@ -6,11 +6,12 @@
 //!
 //! Not modelled: secure erase, zoned devices, lifetime, a switchable write cache.
 
+use std::borrow::Cow;
 use std::io;
 
 use hvf_sys::ram::{OutsideRam, Ram};
 
-use super::{Buffers, Identity, Model, Request};
+use super::{Buffers, Chain, Identity, Model, Turn};
 use crate::backend::disk::{Disk, SECTOR};
 
 /// Feature bits (5.2.3).
@@ -84,7 +85,29 @@ impl Blk {
         }
     }
 
-    /// Does what `request` asks, but for the status. Gives the bytes written to `data`.
+    /// Serves a request. Says how many bytes it has written.
+    fn answer(&self, chain: &Chain, features: u64, ram: &Ram) -> u32 {
+        let Some(room) = chain.writable.len().checked_sub(1) else {
+            return 0;
+        };
+        let (data, status) = chain.writable.split(room);
+        let out = chain.readable.split(HEADER).1;
+        let outcome = Header::read(&chain.readable, ram)
+            .and_then(|header| self.perform(&header, features, &out, &data, ram));
+        let code = outcome.map_or_else(|status| status, |_| Status::Ok);
+        if status.write(ram, &[code as u8]).is_err() {
+            return 0;
+        }
+        // The status is behind the data: it counts only where everything before it was written.
+        match outcome {
+            Ok(written) if u64::from(written) < room => written,
+            Ok(written) => written.saturating_add(1),
+            Err(_) if room == 0 => 1,
+            Err(_) => 0,
+        }
+    }
+
+    /// Does what a request asks, but for the status. Gives the bytes written to `data`.
     fn perform(
         &self,
         header: &Header,
@@ -287,29 +310,12 @@ impl Model for Blk {
         self.queues
     }
 
-    fn config(&self) -> &[u8] {
-        &self.config
+    fn config(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.config)
     }
 
-    fn serve(&self, request: Request<'_>) -> u32 {
-        let ram = request.ram;
-        let Some(room) = request.chain.writable.len().checked_sub(1) else {
-            return 0;
-        };
-        let (data, status) = request.chain.writable.split(room);
-        let out = request.chain.readable.split(HEADER).1;
-        let outcome = Header::read(&request.chain.readable, ram)
-            .and_then(|header| self.perform(&header, request.features, &out, &data, ram));
-        let code = outcome.map_or_else(|status| status, |_| Status::Ok);
-        if status.write(ram, &[code as u8]).is_err() {
-            return 0;
-        }
-        // The status is behind the data: it counts only where everything before it was written.
-        match outcome {
-            Ok(written) if u64::from(written) < room => written,
-            Ok(written) => written.saturating_add(1),
-            Err(_) if room == 0 => 1,
-            Err(_) => 0,
-        }
+    fn serve(&self, turn: &mut Turn<'_>) {
+        let (ram, features) = (turn.ram(), turn.features());
+        turn.each(|chain| self.answer(chain, features, ram));
     }
 }

@@ -195,8 +195,7 @@ impl Common {
         );
         put(field::QUEUES, &(self.queues.len() as u16).to_le_bytes());
         put(field::STATUS, &[self.status().bits()]);
-        // The configuration never changes.
-        put(field::GENERATION, &[0]);
+        put(field::GENERATION, &[self.signal.generation()]);
         put(field::QUEUE_SELECT, &self.queue_select.to_le_bytes());
         if let Some(queue) = self.queues.get(usize::from(self.queue_select)) {
             let vector = self.signal.queue_vector(self.queue_select);

@@ -1,8 +1,8 @@
 //! Virtio 1.2 devices on PCI (OASIS Virtual I/O Device Version 1.2; "4.1" and the like are its sections).
 //!
 //! `VirtioPci` is the transport: capabilities, registers and interrupts of a modern device, the same for every type. A
-//! `Model` is what makes a type: its configuration and how it serves a request. Requests are served by a pool of
-//! threads that belongs to the device (`workers`); a notification only wakes them, and a reset waits for them.
+//! `Model` is what makes a type: its configuration and how it serves its queues. Queues are served by a pool of threads
+//! that belongs to the device (`workers`); a notification only wakes them, and a reset waits for them.
 //!
 //! Rings are read with suspicion (`ring`, `chain`): each descriptor once, into an owned value. A ring that makes no
 //! sense sets DEVICE_NEEDS_RESET and is not looked at again.
@@ -19,6 +19,7 @@ mod ring;
 mod rnd;
 mod signal;
 mod transport;
+mod turn;
 mod workers;
 
 #[cfg(test)]
@@ -26,11 +27,15 @@ mod tests;
 
 pub use blk::Blk;
 pub use chain::{Buffers, Chain};
+pub use ring::{Request, Used};
 pub use rnd::Rnd;
 pub use transport::VirtioPci;
+pub use turn::Turn;
+pub use workers::Bell;
+
+use std::borrow::Cow;
 
 use bitflags::bitflags;
-use hvf_sys::ram::Ram;
 
 /// The largest ring that a queue may have.
 pub const QUEUE_SIZE: u16 = 256;
@@ -75,18 +80,6 @@ pub struct Identity {
     pub name: &'static str,
 }
 
-/// A request that a driver has put into a ring.
-pub struct Request<'a> {
-    /// Which queue.
-    pub queue: u16,
-    /// Its buffers.
-    pub chain: Chain,
-    /// Where they are.
-    pub ram: &'a Ram,
-    /// The features that driver and device agreed on.
-    pub features: u64,
-}
-
 /// A type of device. Called by several workers at once.
 pub trait Model: Send + Sync {
     /// What it is.
@@ -98,9 +91,15 @@ pub trait Model: Send + Sync {
     /// How many queues it has: 1 to 64.
     fn queues(&self) -> u16;
 
-    /// Its configuration, read-only.
-    fn config(&self) -> &[u8];
+    /// Its configuration, read-only, always of the same length.
+    fn config(&self) -> Cow<'_, [u8]>;
 
-    /// Serves a request. Says how many bytes it has written to the start of the writable buffers.
-    fn serve(&self, request: Request<'_>) -> u32;
+    /// It has been plugged in: `bell` gets it a turn at a queue when it has something for the driver.
+    fn plugged(&self, _bell: Bell) {}
+
+    /// Serves a queue, of which the driver has notified the device or for which it has rung its bell.
+    fn serve(&self, turn: &mut Turn<'_>);
+
+    /// The device has been reset, and no worker is at work.
+    fn reset(&self) {}
 }

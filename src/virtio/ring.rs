@@ -115,12 +115,31 @@ impl Layout {
 }
 
 /// A request taken from the available ring.
-pub(super) struct Taken {
+#[derive(Debug)]
+pub struct Request {
+    /// Its buffers.
+    pub chain: Chain,
     /// Its first descriptor, by which the driver knows it.
-    pub(super) head: u16,
-    pub(super) chain: Chain,
+    head: u16,
     /// Whether others were waiting behind it.
     pub(super) more: bool,
+}
+
+impl Request {
+    /// What returns it, with so many bytes written to the start of its writable buffers.
+    pub fn used(&self, written: u32) -> Used {
+        Used {
+            head: self.head,
+            written,
+        }
+    }
+}
+
+/// A request that has been served, as the used ring has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Used {
+    head: u16,
+    written: u32,
 }
 
 /// A queue at work.
@@ -153,8 +172,13 @@ impl Queue {
         }
     }
 
+    /// How many requests may wait in it.
+    pub(super) fn size(&self) -> u16 {
+        self.layout.size
+    }
+
     /// Takes the next request. Where there is none, the driver notifies when there is one.
-    pub(super) fn take(&self) -> Result<Option<Taken>, Broken> {
+    pub(super) fn take(&self) -> Result<Option<Request>, Broken> {
         let (head, more) = {
             let mut available = locked(&self.available);
             let mut waiting = self.waiting(&available)?;
@@ -174,22 +198,32 @@ impl Queue {
             (head, waiting > 1)
         };
         let chain = Chain::collect(&self.ram, &self.layout, head)?;
-        Ok(Some(Taken { head, chain, more }))
+        Ok(Some(Request { head, chain, more }))
     }
 
-    /// Returns a request. True where the driver wants an interrupt for it.
-    pub(super) fn give(&self, head: u16, written: u32) -> Result<bool, Broken> {
+    /// The last `count` requests that were taken, and not returned, wait again. Nobody else may be taking requests
+    /// meanwhile.
+    pub(super) fn put_back(&self, count: u16) {
+        let mut available = locked(&self.available);
+        available.next = available.next.wrapping_sub(count);
+    }
+
+    /// Returns requests: the driver sees all of them or none. True where it wants an interrupt for them.
+    pub(super) fn give(&self, requests: &[Used]) -> Result<bool, Broken> {
         let mut used = locked(&self.used);
-        let position = *used;
-        let entry = self.layout.used_entry(position);
-        self.ram.store_u32(entry, u32::from(head))?;
-        self.ram.store_u32(entry + 4, written)?;
-        *used = position.wrapping_add(1);
+        let before = *used;
+        for request in requests {
+            let entry = self.layout.used_entry(*used);
+            self.ram.store_u32(entry, u32::from(request.head))?;
+            self.ram.store_u32(entry + 4, request.written)?;
+            *used = used.wrapping_add(1);
+        }
         self.ram.store_u16(self.layout.used_index(), *used)?;
         self.ram.fence();
         if self.layout.event_index {
-            // Every step of the index is looked at on its own, so that equality is the whole test (2.7.7.1).
-            return Ok(self.ram.load_u16(self.layout.used_event())? == position);
+            // Whether the index has stepped over the position (2.7.7.2).
+            let event = self.ram.load_u16(self.layout.used_event())?;
+            return Ok(event.wrapping_sub(before) < used.wrapping_sub(before));
         }
         Ok(self.ram.load_u16(self.layout.available)? & NO_INTERRUPT == 0)
     }

@@ -1,8 +1,11 @@
 //! Entropy device (virtio 1.2, 5.4): fills buffers with the host kernel's random numbers.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Identity, Model, Request};
+use hvf_sys::ram::Ram;
+
+use super::{Buffers, Identity, Model, Turn};
 
 /// The most that one request gets. A driver asks again for more; a guest that lists its memory a thousand times
 /// over in one request must not keep a thread busy for minutes.
@@ -13,6 +16,30 @@ const CHUNK: usize = 1 << 10;
 #[derive(Default)]
 pub struct Rnd {
     failed: AtomicBool,
+}
+
+impl Rnd {
+    /// Fills the first bytes, and says how many.
+    fn fill(&self, buffers: &Buffers, ram: &Ram) -> u32 {
+        let mut rest = buffers.clone();
+        let mut done = 0;
+        while done < REQUEST_MAX && !rest.is_empty() {
+            let mut bytes = [0; CHUNK];
+            if let Err(e) = hvf_sys::random::fill(&mut bytes) {
+                if !self.failed.swap(true, Ordering::Relaxed) {
+                    log::warn!("virtio-rnd: cannot get random numbers from the host: {e}");
+                }
+                break;
+            }
+            let (here, behind) = rest.split(CHUNK as u64);
+            match here.write(ram, &bytes) {
+                Ok(n) => done += n,
+                Err(_) => break,
+            }
+            rest = behind;
+        }
+        done as u32
+    }
 }
 
 impl Model for Rnd {
@@ -32,28 +59,12 @@ impl Model for Rnd {
         1
     }
 
-    fn config(&self) -> &[u8] {
-        &[]
+    fn config(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&[])
     }
 
-    fn serve(&self, request: Request<'_>) -> u32 {
-        let mut rest = request.chain.writable;
-        let mut done = 0;
-        while done < REQUEST_MAX && !rest.is_empty() {
-            let mut bytes = [0; CHUNK];
-            if let Err(e) = hvf_sys::random::fill(&mut bytes) {
-                if !self.failed.swap(true, Ordering::Relaxed) {
-                    log::warn!("virtio-rnd: cannot get random numbers from the host: {e}");
-                }
-                break;
-            }
-            let (here, behind) = rest.split(CHUNK as u64);
-            match here.write(request.ram, &bytes) {
-                Ok(n) => done += n,
-                Err(_) => break,
-            }
-            rest = behind;
-        }
-        done as u32
+    fn serve(&self, turn: &mut Turn<'_>) {
+        let ram = turn.ram();
+        turn.each(|chain| self.fill(&chain.writable, ram));
     }
 }

@@ -1,7 +1,7 @@
 //! What a device tells its driver: that a queue has used buffers, that the configuration changed, and that the device
 //! cannot go on. By MSI-X with a vector for each, or by INTx# and the interrupt status register (4.1.4.5).
 
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ring::Broken;
@@ -26,6 +26,8 @@ pub(super) struct Signal {
     config_vector: AtomicU16,
     queue_vectors: Vec<AtomicU16>,
     needs_reset: AtomicBool,
+    /// Counts changes of the configuration; a reset does not touch it.
+    generation: AtomicU8,
 }
 
 impl Signal {
@@ -37,12 +39,24 @@ impl Signal {
             config_vector: AtomicU16::new(NO_VECTOR),
             queue_vectors: (0..queues).map(|_| AtomicU16::new(NO_VECTOR)).collect(),
             needs_reset: AtomicBool::new(false),
+            generation: AtomicU8::new(0),
         }
     }
 
     /// Queue `queue` has used buffers.
     pub(super) fn used(&self, queue: u16) {
         self.send(self.queue_vector(queue), QUEUE);
+    }
+
+    /// The device's configuration has changed.
+    pub(super) fn config_changed(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.send(self.config_vector(), CONFIG);
+    }
+
+    /// A number that differs when the configuration has changed (2.5).
+    pub(super) fn generation(&self) -> u8 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// The driver has broken a rule so that the device cannot go on.
@@ -103,6 +117,7 @@ impl Signal {
             config_vector,
             queue_vectors,
             needs_reset,
+            generation: _,
         } = self;
         self.take_status();
         config_vector.store(NO_VECTOR, Ordering::Relaxed);

@@ -121,9 +121,11 @@ impl VirtioPci {
             queues,
         ));
         let offered = model.features() | generic;
+        let workers = Workers::start(identity.name, threads)?;
+        model.plugged(workers.bell());
         Ok(Self {
             common: Common::new(offered, queues, plug.ram.clone(), signal.clone()),
-            workers: Workers::start(identity.name, threads)?,
+            workers,
             model,
             window,
             ram: plug.ram,
@@ -137,7 +139,7 @@ impl VirtioPci {
         match structure {
             Some(Structure::Common) => self.common.read(at, width),
             Some(Structure::Isr) if at == 0 => u64::from(self.signal.take_status()),
-            Some(Structure::Type) => read_bytes(self.model.config(), at, width),
+            Some(Structure::Type) => read_bytes(&self.model.config(), at, width),
             // Notification registers are written only.
             Some(Structure::Isr | Structure::Notify) => 0,
             None => width.ones(),
@@ -177,6 +179,7 @@ impl VirtioPci {
     /// A reset as the driver asks for it: PCI state stays. When it returns, no request is in flight.
     fn reset_registers(&mut self) {
         self.workers.drain();
+        self.model.reset();
         self.common.reset();
         self.signal.reset();
     }

@@ -1,8 +1,9 @@
 //! The threads that serve a device's requests, so that no vCPU waits for a disk.
 //!
-//! A notification marks its queue and wakes one thread. A thread that takes a request and sees more behind it wakes
-//! the next, so that as many work as there are requests. They never take the device's slot: a reset holds it
-//! while it waits for them to finish what they are at.
+//! A queue is marked when somebody has to look at it: the driver has notified, or the model has rung its `Bell`
+//! because it has something for the driver. A mark wakes one thread, which gives the model a `Turn` at the queue. The
+//! threads never take the device's slot: a reset holds it while it waits for them to finish what they are at. Nobody
+//! else writes to guest memory, so that nothing does after a reset.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,9 +11,10 @@ use std::thread::{Builder, JoinHandle};
 
 use hvf_sys::ram::Ram;
 
-use super::ring::{Broken, Queue};
+use super::Model;
+use super::ring::Queue;
 use super::signal::Signal;
-use super::{Model, Request};
+use super::turn::Turn;
 
 /// A device between DRIVER_OK and reset: what the workers work on.
 pub(super) struct Live {
@@ -30,11 +32,20 @@ pub(super) struct Workers {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// How many requests of one queue a thread serves before it looks at the others.
-const TURN: usize = 32;
+/// Has a device's workers look at a queue, as if the driver had notified: what a model rings when it has something
+/// for the driver. It may be rung by any thread at any time; while the device is not live, nobody listens.
+#[derive(Clone)]
+pub struct Bell(Arc<Shared>);
+
+impl Bell {
+    /// Has somebody look at a queue.
+    pub fn ring(&self, queue: u16) {
+        self.0.mark(queue);
+    }
+}
 
 #[derive(Default)]
-struct Shared {
+pub(super) struct Shared {
     state: Mutex<State>,
     work: Condvar,
     idle: Condvar,
@@ -74,15 +85,19 @@ impl Workers {
         self.shared.work.notify_one();
     }
 
+    /// What has them look at a queue.
+    pub(super) fn bell(&self) -> Bell {
+        Bell(self.shared.clone())
+    }
+
     /// Has somebody look at a queue.
     pub(super) fn notify(&self, queue: u16) {
-        self.shared
-            .mark(1_u64.checked_shl(u32::from(queue)).unwrap_or(0));
+        self.shared.mark(queue);
     }
 
     /// Has somebody look at every queue.
     pub(super) fn notify_all(&self) {
-        self.shared.mark(u64::MAX);
+        self.shared.mark_all(u64::MAX);
     }
 
     /// Stops taking requests, and waits until those that were taken have returned.
@@ -114,7 +129,12 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn mark(&self, queues: u64) {
+    /// Has somebody look at a queue.
+    pub(super) fn mark(&self, queue: u16) {
+        self.mark_all(1_u64.checked_shl(queue.into()).unwrap_or(0));
+    }
+
+    fn mark_all(&self, queues: u64) {
         let mut state = self.lock();
         if state.live.is_some() {
             state.marked |= queues;
@@ -153,49 +173,18 @@ impl Shared {
     }
 
     fn serve(&self, live: &Arc<Live>, index: u16) {
-        let Some(Some(queue)) = live.queues.get(usize::from(index)) else {
-            return;
-        };
-        for _ in 0..TURN {
-            if !self.current(live) || !live.may_work() {
-                return;
-            }
-            match self.serve_one(live, index, queue) {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(broken) => return live.signal.broken(broken),
-            }
+        if let Some(Some(queue)) = live.queues.get(usize::from(index)) {
+            live.model.serve(&mut Turn::new(self, live, index, queue));
         }
-        self.mark(1 << index);
     }
 
     /// Whether nobody waits for the workers to finish with `live`.
-    fn current(&self, live: &Arc<Live>) -> bool {
+    pub(super) fn current(&self, live: &Arc<Live>) -> bool {
         let state = self.lock();
         state
             .live
             .as_ref()
             .is_some_and(|now| Arc::ptr_eq(now, live))
-    }
-
-    /// Serves the next request of a queue, if there is one.
-    fn serve_one(&self, live: &Live, index: u16, queue: &Queue) -> Result<bool, Broken> {
-        let Some(taken) = queue.take()? else {
-            return Ok(false);
-        };
-        if taken.more {
-            self.mark(1 << index);
-        }
-        let written = live.model.serve(Request {
-            queue: index,
-            chain: taken.chain,
-            ram: &live.ram,
-            features: live.features,
-        });
-        if queue.give(taken.head, written)? {
-            live.signal.used(index);
-        }
-        Ok(true)
     }
 }
 
@@ -216,7 +205,7 @@ impl State {
 
 impl Live {
     /// Not after a mistake of the driver's, and not while the function may not access memory.
-    fn may_work(&self) -> bool {
+    pub(super) fn may_work(&self) -> bool {
         !self.signal.needs_reset() && self.signal.bus_master()
     }
 }

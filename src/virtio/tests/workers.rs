@@ -1,8 +1,9 @@
 //! The threads of a device, with a device that serves when it is told to.
 
+use std::borrow::Cow;
 use std::sync::Condvar;
 
-use super::super::{Identity, Request};
+use super::super::{Identity, Turn};
 use super::*;
 
 /// Holds every request until the gate opens.
@@ -41,11 +42,17 @@ impl Model for Gate {
         2
     }
 
-    fn config(&self) -> &[u8] {
-        &[]
+    fn config(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&[])
     }
 
-    fn serve(&self, _request: Request<'_>) -> u32 {
+    fn serve(&self, turn: &mut Turn<'_>) {
+        turn.each(|_| self.hold());
+    }
+}
+
+impl Gate {
+    fn hold(&self) -> u32 {
         let mut state = self.state.lock().unwrap();
         state.0 += 1;
         // Not for ever, so that a test that fails ends.

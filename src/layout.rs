@@ -353,6 +353,9 @@ pub mod slot {
     const _: () = assert!(NET < LINK && LINK < DISKS);
 }
 
+/// The hardware address of `slot::LINK`: the same in every machine, since no other network is behind it.
+pub const LINK_MAC: [u8; 6] = *b"\x02xlink";
+
 // ---- Clocks ---------------------------------------------------------------------------------------------------
 
 /// 8254 input clock: a third of the colour-burst crystal's 3.579545 MHz, to the nearest hertz.

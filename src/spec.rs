@@ -52,6 +52,18 @@ pub struct MachineSpec {
     pub disks: Vec<Disk>,
     /// The drives of the AHCI controller, one a port.
     pub drives: Vec<Drive>,
+    /// What its network interface is plugged into.
+    pub net: Net,
+}
+
+/// What a network interface is plugged into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Net {
+    /// Nothing: the guest sees no carrier.
+    #[default]
+    Nothing,
+    /// A cable that brings every frame back, which only tests want.
+    Loop,
 }
 
 /// A file for a multiboot kernel.

@@ -10,6 +10,7 @@ use super::values;
 use crate::sandbox::Plan;
 use crate::spec::{
     CpuCount, DRIVES_MAX, Disk, DiskAccess, Drive, Engine, Image, MachineSpec, MemorySize, Module,
+    Net,
 };
 use guest::protocol::{PAYLOAD_MAX, Start, Window};
 use std::ffi::OsString;
@@ -64,6 +65,7 @@ pub(super) fn meant(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Resul
         cmdline: cmdline(run)?,
         disks: disks(run)?,
         drives: drives(run)?,
+        net: Net::default(),
     };
     check_keep(run, &machine)?;
     let limit = run.timeout.as_deref().map(values::timeout).transpose()?;

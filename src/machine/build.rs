@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
 use hvf_sys::ram::Ram;
+use hvf_sys::random;
 
 use super::BuildError;
 use super::board::{Board, Brake, Clock, Fabric};
@@ -13,6 +14,7 @@ use super::threads::Machine;
 use crate::ahci;
 use crate::backend::console::PortEnd;
 use crate::backend::disk::Disk;
+use crate::backend::net::{self, Loop, Mac, Network, Null, Offloads};
 use crate::bus::map::{Builder as MapBuilder, Space, Widths};
 use crate::bus::{Device, Line, Slot, Timers};
 use crate::chipset::hpet::{Gate, Hpet, HpetWires};
@@ -28,7 +30,7 @@ use crate::engine::soft::Soft;
 use crate::layout::{self, Span, irq, port, slot};
 use crate::pci::{self, Function, HostBridge, LpcBridge, Plug};
 use crate::spec::{self, MachineSpec, MemorySize};
-use crate::virtio::{Blk, Model, Rnd, VirtioPci};
+use crate::virtio::{Blk, Model, Net, Rnd, VirtioPci};
 
 /// What leads out of the machine.
 pub struct Cables {
@@ -46,7 +48,7 @@ pub fn build(spec: &MachineSpec, cables: Cables) -> Result<Machine, BuildError> 
     let media = Media::open(spec)?;
     let ram = memory(spec.memory)?;
     let mut slots = disk_slots(spec.disks.len())?;
-    slots.extend([slot::RND, slot::AHCI]);
+    slots.extend([slot::NET, slot::RND, slot::AHCI, slot::LINK]);
     let program = Program::new(spec, ram.clone(), &slots)?;
     // Bad images are told before anything is started.
     let regs = program.load()?;
@@ -93,8 +95,13 @@ pub(super) fn board(
         let name = format!("xlaunch-{slot}");
         wiring.virtio(slot, Arc::new(Blk::new(disk, &name, queues)), ram)?;
     }
+    let net = Net::new(network(spec.net), random_mac()?);
+    wiring.virtio(slot::NET, Arc::new(net), ram)?;
     wiring.virtio(slot::RND, Arc::new(Rnd::default()), ram)?;
     wiring.ahci(media.drives, ram)?;
+    // Nobody is at the link's other end yet.
+    let link = Net::new(Arc::new(Null::Silent), layout::LINK_MAC);
+    wiring.virtio(slot::LINK, Arc::new(link), ram)?;
     wiring.finish(boxes, brake, pm)
 }
 
@@ -134,6 +141,21 @@ fn disk_slots(count: usize) -> Result<Vec<u8>, BuildError> {
         .chain(further)
         .take(count)
         .collect())
+}
+
+fn network(net: spec::Net) -> Arc<dyn Network> {
+    match net {
+        spec::Net::Nothing => Arc::new(Null::Unplugged),
+        spec::Net::Loop => Arc::new(Loop::new(Offloads::all(), net::MTU)),
+    }
+}
+
+/// A locally administered address of one station (IEEE 802, 8.4), so that two sandboxes can share a network.
+fn random_mac() -> Result<Mac, BuildError> {
+    let mut mac = [0; 6];
+    random::fill(&mut mac).map_err(BuildError::Random)?;
+    mac[0] = mac[0] & !1 | 2;
+    Ok(mac)
 }
 
 pub(super) fn memory(size: MemorySize) -> Result<Arc<Ram>, BuildError> {

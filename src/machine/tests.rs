@@ -16,7 +16,7 @@ use crate::backend::console::{Output, serial_line};
 use crate::bus::map::Space;
 use crate::firmware::acpi;
 use crate::layout::port;
-use crate::spec::{CpuCount, Disk, DiskAccess, Engine, Image, MachineSpec, MemorySize};
+use crate::spec::{CpuCount, Disk, DiskAccess, Engine, Image, MachineSpec, MemorySize, Net};
 
 /// `mov ax, 0x3400; mov dx, 0x404; out dx, ax`: SLP_EN with the type of S5.
 const POWER_OFF: &[u8] = b"\x66\xb8\x00\x34\x66\xba\x04\x04\x66\xef";
@@ -83,6 +83,7 @@ fn spec(cpus: u8, code: &[&[u8]]) -> MachineSpec {
         cmdline: String::new(),
         disks: Vec::new(),
         drives: Vec::new(),
+        net: Net::default(),
     }
 }
 

@@ -44,6 +44,18 @@ impl Buffers {
         &self.0
     }
 
+    /// Adds the ranges of `other` behind these.
+    pub fn append(&mut self, other: &Self) {
+        self.0.extend_from_slice(&other.0);
+    }
+
+    /// Whether all of it is RAM.
+    pub fn in_ram(&self, ram: &Ram) -> bool {
+        self.0
+            .iter()
+            .all(|piece| ram.contains(piece.gpa, piece.len))
+    }
+
     /// The first `at` bytes, and the others.
     pub fn split(&self, at: u64) -> (Self, Self) {
         let (first, second) = split(&self.0, at);
@@ -70,6 +82,12 @@ impl Buffers {
             done += n;
         }
         Ok(done)
+    }
+}
+
+impl From<&[Piece]> for Buffers {
+    fn from(pieces: &[Piece]) -> Self {
+        Self(pieces.to_vec())
     }
 }
 

@@ -15,6 +15,7 @@
 mod blk;
 mod chain;
 mod common;
+mod net;
 mod ring;
 mod rnd;
 mod signal;
@@ -27,6 +28,7 @@ mod tests;
 
 pub use blk::Blk;
 pub use chain::{Buffers, Chain};
+pub use net::Net;
 pub use ring::{Request, Used};
 pub use rnd::Rnd;
 pub use transport::VirtioPci;

@@ -13,6 +13,7 @@ mod endings;
 mod kernel;
 mod launcher;
 mod memory;
+mod net;
 mod streams;
 mod stress;
 mod terminal;

@@ -16,7 +16,7 @@ use std::{env, fs, io::Read};
 
 use xlaunch::backend::console::{Output, serial_line};
 use xlaunch::machine::{Cables, Machine, Outcome, build};
-use xlaunch::spec::{CpuCount, Engine, Image, MachineSpec, MemorySize};
+use xlaunch::spec::{CpuCount, Engine, Image, MachineSpec, MemorySize, Net};
 
 /// Every engine that can run here.
 const ENGINES: [Engine; 1] = [Engine::Soft];
@@ -159,6 +159,7 @@ impl Guest {
             cmdline: "one two".to_owned(),
             disks: Vec::new(),
             drives: Vec::new(),
+            net: Net::default(),
         }
     }
 }

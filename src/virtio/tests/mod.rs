@@ -2,6 +2,7 @@
 
 mod blk;
 mod hostile;
+mod net;
 mod rnd;
 mod rules;
 mod transport;

@@ -342,6 +342,8 @@ pub mod slot {
     pub const AHCI: u8 = 5;
     /// virtio-net: the launcher's private link to the guest's init.
     pub const LINK: u8 = 6;
+    /// PCI UART, only where it is asked for.
+    pub const PCI_UART: u8 = 7;
     /// The first of the further virtio-blk disks.
     pub const DISKS: u8 = 8;
     /// How many further virtio-blk disks there may be: slots 8 to 23.
@@ -349,8 +351,11 @@ pub mod slot {
     /// LPC bridge, 0:1f.0.
     pub const LPC: u8 = 31;
 
+    /// The slots with interrupt pins: all but the host bridge's, whatever is plugged in.
+    pub const WITH_INTX: std::ops::RangeInclusive<u8> = 1..=31;
+
     const _: () = assert!(ROOT_DISK < DISKS && DISKS + DISKS_MAX <= LPC);
-    const _: () = assert!(NET < LINK && LINK < DISKS);
+    const _: () = assert!(NET < LINK && LINK < PCI_UART && PCI_UART < DISKS);
 }
 
 /// The hardware address of `slot::LINK`: the same in every machine, since no other network is behind it.

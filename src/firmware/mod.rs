@@ -11,30 +11,27 @@ use crate::memory::Piece;
 
 /// What the tables say of the machine beyond the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Machine<'a> {
+pub struct Machine {
     /// How many CPUs; the APIC id of each is its index.
     pub cpus: u32,
     /// Bytes of memory.
     pub memory: u64,
     /// Whether there is an HPET.
     pub hpet: bool,
-    /// The PCI slots that are in use, for the MP table.
-    pub slots: &'a [u8],
     /// The machine's identity.
     pub uuid: [u8; 16],
 }
 
 /// Everything that firmware puts into memory: ACPI, MP table, SMBIOS.
-pub fn tables(machine: &Machine<'_>) -> Vec<Piece> {
+pub fn tables(machine: &Machine) -> Vec<Piece> {
     let &Machine {
         cpus,
         memory,
         hpet,
-        slots,
         uuid,
     } = machine;
     let mut pieces = acpi::tables(&acpi::Machine { cpus, hpet });
-    pieces.push(mp::table(cpus, slots));
+    pieces.push(mp::table(cpus));
     pieces.push(smbios::tables(&smbios::Machine { cpus, memory, uuid }));
     pieces
 }
@@ -48,12 +45,10 @@ mod tests {
     #[test]
     fn all_tables_lie_apart_in_memory_that_no_system_uses() {
         for cpus in [1, 64] {
-            let slots: Vec<u8> = (1..31).collect();
             let mut pieces = tables(&Machine {
                 cpus,
                 memory: 1 << 30,
                 hpet: true,
-                slots: &slots,
                 uuid: [0; 16],
             });
             pieces.sort_by_key(|piece| piece.at);

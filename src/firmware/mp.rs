@@ -2,8 +2,12 @@
 //! I/O APIC without ACPI.
 //!
 //! The I/O APIC's id is also the first CPU's: ids of I/O APICs mean nothing since the APIC bus is gone.
+//!
+//! Every pin of every slot is told, whatever is plugged in, as in the DSDT. The 8259 pair's way to the I/O APIC's pin 0
+//! is not, as in the MADT: a system takes an ExtINT entry to say that firmware has set that pin up, and ours leaves the
+//! pair's interrupts to LINT0.
 
-use crate::layout::{self, irq};
+use crate::layout::{self, irq, slot};
 use crate::memory::Piece;
 use crate::x86::cpuid::{self, feature};
 
@@ -27,12 +31,12 @@ enum Kind {
 const LINT0: u8 = 0;
 const LINT1: u8 = 1;
 
-/// The floating pointer and, right behind it, the table. `pci` lists the slots whose INTA# to INTD# are told.
-pub fn table(cpus: u32, pci: &[u8]) -> Piece {
+/// The floating pointer and, right behind it, the table of a machine with so many CPUs.
+pub fn table(cpus: u32) -> Piece {
     const POINTER: usize = 16;
     let at = layout::MP_TABLE.start;
     let mut bytes = floating_pointer((at + POINTER as u64) as u32);
-    bytes.extend(configuration(&entries(cpus, pci)));
+    bytes.extend(configuration(&entries(cpus)));
     Piece { at, bytes }
 }
 
@@ -74,18 +78,15 @@ fn configuration(entries: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// The entries, in the order of their types, as 4.3 demands.
-fn entries(cpus: u32, pci: &[u8]) -> Vec<Vec<u8>> {
+fn entries(cpus: u32) -> Vec<Vec<u8>> {
     let mut entries: Vec<Vec<u8>> = (0..cpus.min(layout::CPUS_MAX as u32) as u8)
         .map(processor)
         .collect();
     entries.push(bus(PCI_BUS, b"PCI   "));
     entries.push(bus(ISA_BUS, b"ISA   "));
     entries.push(ioapic());
-    entries.extend(
-        pci.iter()
-            .flat_map(|&slot| (0..4).map(move |pin| pci_interrupt(slot, pin))),
-    );
-    entries.push(interrupt(Kind::ExtInt, CONFORMS, (ISA_BUS, 0), 0));
+    entries
+        .extend(slot::WITH_INTX.flat_map(|slot| (0..4).map(move |pin| pci_interrupt(slot, pin))));
     let isa = (0..16).filter(|&line| line != irq::CASCADE);
     entries.extend(isa.map(isa_interrupt));
     entries.push(local_interrupt(Kind::ExtInt, LINT0));
@@ -194,9 +195,8 @@ mod tests {
 
     #[test]
     fn lengths_and_sums_are_right_and_the_table_fits() {
-        let slots: Vec<u8> = (1..31).collect();
         for cpus in [1, 2, 64] {
-            let piece = table(cpus, &slots);
+            let piece = table(cpus);
             assert!(piece.bytes.len() as u64 <= layout::MP_TABLE.len());
             let sum = |bytes: &[u8]| bytes.iter().fold(0_u8, |sum, b| sum.wrapping_add(*b));
             assert_eq!((sum(&piece.bytes[..16]), sum(&piece.bytes[16..])), (0, 0));
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn types_ascend_and_the_first_cpu_is_the_first() {
-        let entries = read(&table(3, &[2]));
+        let entries = read(&table(3));
         assert!(entries.is_sorted_by_key(|entry| entry[0]));
         let flags: Vec<u8> = entries
             .iter()
@@ -223,22 +223,21 @@ mod tests {
 
     #[test]
     fn interrupts_are_those_of_the_layout() {
-        let entries = read(&table(1, &[2]));
+        let entries = read(&table(1));
         let has = |bytes: [u8; 8]| entries.iter().any(|entry| *entry == bytes);
-        assert!(has([3, 3, 0, 0, 1, 0, 0, 0]), "the 8259 pair at pin 0");
+        let ext_int = entries
+            .iter()
+            .filter(|entry| entry[0] == 3 && entry[1] == 3);
+        assert_eq!(ext_int.count(), 0, "a pin that firmware has not set up");
         assert!(has([3, 0, 0, 0, 1, 0, 0, 2]), "the timer at pin 2");
         assert!(has([3, 0, 0, 0, 1, 4, 0, 4]), "COM1");
         assert!(has([3, 0, 0xf, 0, 1, 9, 0, 9]), "the SCI: level, low");
-        assert!(has([
-            3,
-            0,
-            0xf,
-            0,
-            0,
-            2 << 2 | 1,
-            0,
-            layout::intx_gsi(2, 1) as u8
-        ]));
+        for slot in 1..32 {
+            for pin in 0..4 {
+                let gsi = layout::intx_gsi(slot, pin) as u8;
+                assert!(has([3, 0, 0xf, 0, 0, slot << 2 | pin, 0, gsi]));
+            }
+        }
         assert!(has([4, 3, 0, 0, 1, 0, 0xff, 0]) && has([4, 1, 0, 0, 1, 0, 0xff, 1]));
         assert!(
             !entries

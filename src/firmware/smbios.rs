@@ -18,7 +18,6 @@ pub struct Machine {
 
 /// The entry point and, behind it, the structures.
 pub fn tables(machine: &Machine) -> Piece {
-    const ENTRY_ROOM: u64 = 0x20;
     let at = layout::SMBIOS.start;
     let structures = structures(machine);
     let mut bytes = entry_point(at + ENTRY_ROOM, structures.len() as u32);
@@ -27,6 +26,16 @@ pub fn tables(machine: &Machine) -> Piece {
     Piece { at, bytes }
 }
 
+/// What `dmidecode --from-dump` reads: the tables as they are, but with the structures where they stand in the file.
+pub fn dump(piece: &Piece) -> Vec<u8> {
+    let mut bytes = piece.bytes.clone();
+    let structures = entry_point(ENTRY_ROOM, bytes.len() as u32 - ENTRY_ROOM as u32);
+    bytes[..structures.len()].copy_from_slice(&structures);
+    bytes
+}
+
+/// What the entry point takes, with what fills it up.
+const ENTRY_ROOM: u64 = 0x20;
 const MAJOR: u8 = 3;
 const MINOR: u8 = 0;
 const MAKER: &str = "xlaunch";
@@ -160,6 +169,8 @@ fn processor(cpus: u32) -> Vec<u8> {
     const POPULATED_ENABLED: u8 = 0x41;
     const OTHER: u8 = 1;
     const IS_64_BIT: u16 = 1 << 2;
+    const IS_MULTI_CORE: u16 = 1 << 3;
+    let characteristics = IS_64_BIT | if cpus > 1 { IS_MULTI_CORE } else { 0 };
     let megahertz = (layout::TSC_HZ / 1_000_000) as u16;
     let clock = (layout::CRYSTAL_HZ / 1_000_000) as u16;
     let cores = cpus.min(255) as u8;
@@ -182,7 +193,7 @@ fn processor(cpus: u32) -> Vec<u8> {
         .word(handle::NONE)
         .bytes(&[0; 3]) // serial number, asset tag, part number
         .bytes(&[cores; 3])
-        .word(IS_64_BIT)
+        .word(characteristics)
         .word(ATOM.into())
         .word(cpus as u16)
         .word(cpus as u16)
@@ -211,14 +222,7 @@ fn memory_module(memory: u64) -> Vec<u8> {
     const DIMM: u8 = 9;
     const RAM: u8 = 7;
     const OTHER_DETAIL: u16 = 1 << 1;
-    /// The size is in the extended field, in MiB.
-    const EXTENDED: u16 = 0x7fff;
-    let mib = (memory >> 20).min(0x7fff_ffff) as u32;
-    let size = u16::try_from(mib)
-        .ok()
-        .filter(|&size| size < EXTENDED)
-        .unwrap_or(EXTENDED);
-    let extended = if size == EXTENDED { mib } else { 0 };
+    let (size, extended) = module_size(memory);
     Structure::new(17, handle::MEMORY_MODULE)
         .word(handle::MEMORY_ARRAY)
         .word(handle::NO_ERRORS)
@@ -239,6 +243,19 @@ fn memory_module(memory: u64) -> Vec<u8> {
         .word(0) // configured speed
         .bytes(&[0; 6]) // voltages
         .finish()
+}
+
+/// Size and extended size of a module (7.18.4 and 7.18.5): in KiB where only they are exact, else in whole MiB.
+fn module_size(memory: u64) -> (u16, u32) {
+    const IN_KIB: u16 = 1 << 15;
+    const EXTENDED: u16 = 0x7fff;
+    let below = |size: u64| u16::try_from(size).ok().filter(|&size| size < EXTENDED);
+    let mib = memory >> 20;
+    match (below(memory >> 10), below(mib)) {
+        (Some(kib), _) if !memory.is_multiple_of(1 << 20) => (IN_KIB | kib, 0),
+        (_, Some(mib)) => (mib, 0),
+        (_, None) => (EXTENDED, mib.min(0x7fff_ffff) as u32),
+    }
 }
 
 /// 7.20. In KiB, or in bytes where 32 bits of KiB do not suffice, which is above 4 TiB and never here.
@@ -357,6 +374,49 @@ mod tests {
         assert_eq!(kinds, [0, 1, 3, 4, 16, 17, 19, 32, 127]);
     }
 
+    /// A handle that refers to another structure finds it, and no handle is there twice (D17: one that was off by one).
+    #[test]
+    fn handles_are_distinct_and_lead_to_the_array() {
+        let all = read(&tables(&machine(5 << 30)));
+        let word = |bytes: &[u8], at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let mut handles: Vec<u16> = all.iter().map(|(_, bytes, _)| word(bytes, 2)).collect();
+        let array = all.iter().find(|(kind, ..)| *kind == 16).unwrap();
+        for (kind, bytes, _) in &all {
+            match kind {
+                17 => assert_eq!(word(bytes, 4), word(&array.1, 2)),
+                19 => assert_eq!(word(bytes, 12), word(&array.1, 2)),
+                _ => {}
+            }
+        }
+        handles.sort_unstable();
+        assert!(handles.windows(2).all(|two| two[0] != two[1]));
+    }
+
+    #[test]
+    fn every_cpu_is_a_core_of_the_one_package() {
+        for cpus in [1, 2, 64] {
+            let all = read(&tables(&Machine {
+                cpus,
+                ..machine(1 << 30)
+            }));
+            let package = &all.iter().find(|structure| structure.0 == 4).unwrap().1;
+            assert_eq!(package[35..38], [cpus as u8; 3]);
+            assert_eq!(package[38] & 8 != 0, cpus > 1, "multi-core");
+        }
+    }
+
+    #[test]
+    fn a_dump_leads_to_the_structures_in_it() {
+        let piece = tables(&machine(1 << 30));
+        let dump = dump(&piece);
+        let sum = dump[..24]
+            .iter()
+            .fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+        assert_eq!((sum, &dump[16..24]), (0, &ENTRY_ROOM.to_le_bytes()[..]));
+        assert_eq!(dump[0x20..], piece.bytes[0x20..]);
+        assert_eq!(dump[8..16], piece.bytes[8..16]);
+    }
+
     #[test]
     fn formatted_parts_have_the_length_of_their_version() {
         // DSP0134 3.0: the lengths of each type's table.
@@ -388,19 +448,32 @@ mod tests {
 
     #[test]
     fn memory_is_told_whole_however_large() {
-        for memory in [16 << 20, 1 << 30, 3 << 30, 31 << 30, 256_u64 << 30] {
+        let sizes = [1 << 20, 3 << 19, 16 << 20, 1 << 30, 3 << 30, 31 << 30];
+        for memory in sizes
+            .into_iter()
+            .chain([32 << 30, 256 << 30, layout::RAM_MAX])
+        {
             let all = read(&tables(&machine(memory)));
             let module = &all.iter().find(|structure| structure.0 == 17).unwrap().1;
             let size = u64::from(u16::from_le_bytes([module[12], module[13]]));
             let extended = u64::from(u32::from_le_bytes(module[28..32].try_into().unwrap()));
-            let mib = if size == 0x7fff { extended } else { size };
-            assert_eq!(mib << 20, memory);
+            let told = match size {
+                0x7fff => extended << 20,
+                0x8000.. => (size & 0x7fff) << 10,
+                mib => mib << 20,
+            };
+            assert_eq!(told, memory);
             let dword = |bytes: &[u8], at: usize| {
                 u64::from(u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()))
             };
+            let array = &all.iter().find(|structure| structure.0 == 16).unwrap().1;
+            let capacity = u64::from_le_bytes(array[15..23].try_into().unwrap());
+            assert_eq!((dword(array, 7), capacity), (0x8000_0000, memory));
             let mapped = all.iter().filter(|structure| structure.0 == 19);
-            let total: u64 = mapped.map(|s| dword(&s.1, 8) + 1 - dword(&s.1, 4)).sum();
-            assert_eq!(total << 10, memory);
+            let spans = mapped.map(|s| dword(&s.1, 4) << 10..(dword(&s.1, 8) + 1) << 10);
+            let expected = [layout::low_ram(memory), layout::high_ram(memory)];
+            let expected = expected.iter().filter(|span| !span.is_empty());
+            assert!(spans.eq(expected.map(|span| span.range())), "{memory:#x}");
         }
     }
 }

@@ -47,9 +47,7 @@ pub(super) const DISKS: usize = 1 + slot::DISKS_MAX as usize;
 pub fn build(spec: &MachineSpec, cables: Cables) -> Result<Machine, BuildError> {
     let media = Media::open(spec)?;
     let ram = memory(spec.memory)?;
-    let mut slots = disk_slots(spec.disks.len())?;
-    slots.extend([slot::NET, slot::RND, slot::AHCI, slot::LINK]);
-    let program = Program::new(spec, ram.clone(), &slots)?;
+    let program = Program::new(spec, ram.clone())?;
     // Bad images are told before anything is started.
     let regs = program.load()?;
 

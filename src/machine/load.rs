@@ -9,7 +9,7 @@ use hvf_sys::random;
 use super::BuildError;
 use crate::boot::image::{Image, Role};
 use crate::boot::{self, Boot, Module};
-use crate::firmware::{acpi, mp, smbios};
+use crate::firmware;
 use crate::layout;
 use crate::memory::{self, Piece};
 use crate::spec::MachineSpec;
@@ -27,8 +27,8 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Reads the images that `spec` names and makes the tables of a machine with these PCI slots.
-    pub(super) fn new(spec: &MachineSpec, ram: Arc<Ram>, slots: &[u8]) -> Result<Self, BuildError> {
+    /// Reads the images that `spec` names and makes the tables.
+    pub(super) fn new(spec: &MachineSpec, ram: Arc<Ram>) -> Result<Self, BuildError> {
         let memory = spec.memory.bytes();
         let kernel = Image::read(Role::Kernel, &spec.kernel, memory)?;
         let initrd = spec
@@ -39,12 +39,6 @@ impl Program {
             let image = Image::read(Role::Module, &module.image, memory)?;
             Ok((image, module.cmdline.clone()))
         });
-        let mut uuid = [0; 16];
-        random::fill(&mut uuid).map_err(BuildError::Random)?;
-        let cpus = u32::from(spec.cpus.count());
-        let mut tables = acpi::tables(&acpi::Machine { cpus, hpet: true });
-        tables.push(mp::table(cpus, slots));
-        tables.push(smbios::tables(&smbios::Machine { cpus, memory, uuid }));
         Ok(Self {
             ram,
             memory,
@@ -52,7 +46,7 @@ impl Program {
             initrd: initrd.transpose()?,
             modules: modules.collect::<Result<_, BuildError>>()?,
             cmdline: spec.cmdline.clone(),
-            tables,
+            tables: tables(spec)?,
         })
     }
 
@@ -79,4 +73,19 @@ impl Program {
         };
         Ok(boot::load(&self.ram, &boot)?)
     }
+}
+
+/// The firmware's tables of the machine that `spec` says, which has an identity of its own every time.
+pub fn tables(spec: &MachineSpec) -> Result<Vec<Piece>, BuildError> {
+    let mut uuid = [0; 16];
+    random::fill(&mut uuid).map_err(BuildError::Random)?;
+    // Version 4, random, of the usual variant (RFC 9562, 5.4).
+    uuid[6] = uuid[6] & 0x0f | 0x40;
+    uuid[8] = uuid[8] & 0x3f | 0x80;
+    Ok(firmware::tables(&firmware::Machine {
+        cpus: spec.cpus.count().into(),
+        memory: spec.memory.bytes(),
+        hpet: true,
+        uuid,
+    }))
 }

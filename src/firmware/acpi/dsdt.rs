@@ -1,8 +1,8 @@
 //! DSDT: the devices that cannot be found by looking (ACPI 6.5, chapters 5 and 6).
 //!
 //! Everything comes from the layout: the windows of the host bridge, the routing of INTx, the ports of the chips.
-//! The ECAM is claimed by a PNP0C02 outside the host bridge, since it is not memory that the bridge passes on; ports
-//! that Linux itself marks as used (keyboard controller, delay port) are left out, or it would say so.
+//! The ECAM is claimed by a PNP0C02 outside the host bridge, since it is not memory that the bridge passes on. Every port
+//! is claimed once, in the list of one device; the local APICs' page and the I/O APIC's are the MADT's to tell.
 //! There is no GPE, no embedded controller and no sleeping state but soft-off; the power button is fixed hardware.
 
 use super::{HEADER, Machine, table};
@@ -238,6 +238,7 @@ fn lpc_bridge() -> Term {
         ),
         ("TIMR", b"PNP0100", 0, with_irq(&[port::PIT], irq::PIT)),
         ("SYSR", b"PNP0C02", 1, ports(&SYSTEM_PORTS)),
+        ("XBUS", b"PNP0A06", 0, ports(&EXTENDED_BUS_PORTS)),
     ];
     for (name, id, uid, resources) in devices {
         body.push(device(name, &pnp(id, uid, &resources)));
@@ -246,7 +247,7 @@ fn lpc_bridge() -> Term {
 }
 
 /// Ports that belong to the board.
-const SYSTEM_PORTS: [Span; 7] = [
+const SYSTEM_PORTS: [Span; 8] = [
     port::NMI_STATUS,
     port::SYSTEM_CONTROL_A,
     port::SMI_COMMAND,
@@ -254,7 +255,12 @@ const SYSTEM_PORTS: [Span; 7] = [
     port::PM1A_CONTROL,
     port::PM_TIMER,
     port::ELCR,
+    port::DELAY,
 ];
+
+/// Ports of an AT's extended bus with nothing but a reset behind them. Linux counts them as its own before it reads any
+/// table, and would complain of a PNP0C02 that claims them too.
+const EXTENDED_BUS_PORTS: [Span; 3] = [port::I8042_DATA, port::I8042_COMMAND, port::POST];
 
 /// The routing registers of the PIRQ wires: A to D from 0x60, E to H from 0x68.
 fn routing_registers() -> [Term; 2] {

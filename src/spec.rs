@@ -52,6 +52,8 @@ pub struct MachineSpec {
     pub disks: Vec<Disk>,
     /// The drives of the AHCI controller, one a port.
     pub drives: Vec<Drive>,
+    /// Whether there is a UART on the PCI bus.
+    pub pci_uart: bool,
     /// What its network interface is plugged into.
     pub net: Net,
 }

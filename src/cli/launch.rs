@@ -3,6 +3,7 @@
 use super::meant::Meant;
 use super::{on_terminal, say};
 use crate::backend::console::{Hook, serial_line};
+use crate::backend::pty;
 use crate::machine::{self, Cables, Machine, Outcome};
 use crate::sandbox::{self, Lines, MachineEnd, Streams, Verdict, Wiring};
 use guest::protocol::Window;
@@ -52,8 +53,19 @@ fn prepare(meant: &Meant) -> Result<(Wiring, Streams), String> {
     let (com1, console, _) = serial_line();
     let (com2, from_guest, to_guest) = serial_line();
     let (console_hook, link_hook) = (console.hook(), from_guest.hook());
-    let machine = machine::build(&meant.machine, Cables { com1, com2 });
-    let machine = machine.map_err(|error| error.to_string())?;
+    let (pci_uart, sent, received) = serial_line();
+    let cables = Cables {
+        com1,
+        com2,
+        pci_uart,
+    };
+    let machine = machine::build(&meant.machine, cables).map_err(|error| error.to_string())?;
+    if meant.machine.pci_uart {
+        let name = pty::attach(sent, received).map_err(|error| {
+            format!("cannot open a pseudo-terminal for --pci-uart: {error}; leave --pci-uart out")
+        })?;
+        say(&format!("the PCI serial port leads to {}", name.display()));
+    }
     let lines = Lines {
         from_guest: Box::new(from_guest),
         to_guest: Box::new(to_guest),

@@ -66,6 +66,7 @@ pub(super) fn meant(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Resul
         disks: disks(run)?,
         drives: drives(run)?,
         net: Net::default(),
+        pci_uart: run.pci_uart,
     };
     check_keep(run, &machine)?;
     let limit = run.timeout.as_deref().map(values::timeout).transpose()?;
@@ -264,6 +265,7 @@ mod tests {
         assert_eq!(meant.machine.initrd, Some(Image::Bundled(b"initrd")));
         assert_eq!(meant.machine.cmdline, "console=ttyS0 panic=-1 quiet");
         assert_eq!(meant.machine.disks, []);
+        assert!(!meant.machine.pci_uart);
         assert_eq!(meant.plan.start, Start::default());
         assert_eq!((meant.plan.limit, meant.plan.show_console), (None, false));
     }
@@ -278,6 +280,7 @@ mod tests {
             disks: vec!["data:ro".to_owned(), "more.img".to_owned()],
             ahci_disks: vec!["sata".to_owned(), "sata2:ro".to_owned()],
             keep: false,
+            pci_uart: true,
             kernel: some("/boot/vmlinuz"),
             initrd: some("initrd.cpio"),
             modules: vec!["m".to_owned(), "n=a=b c".to_owned()],
@@ -322,6 +325,7 @@ mod tests {
             disk("sata2", DiskAccess::ReadOnly),
         ];
         assert_eq!(meant.machine.drives, expected.map(Drive::Disk));
+        assert!(meant.machine.pci_uart);
         assert_eq!(meant.plan.start.argv, [b"ls".to_vec(), vec![0xff]]);
         assert_eq!(meant.plan.start.env, [b"A=1".to_vec()]);
         assert_eq!(meant.plan.start.cwd, b"/tmp");

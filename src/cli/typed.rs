@@ -85,6 +85,10 @@ pub(super) struct Run {
     #[argh(switch)]
     pub(super) keep: bool,
 
+    /// add a serial port on the PCI bus; its other end is a pseudo-terminal, whose name is said on standard error
+    #[argh(switch)]
+    pub(super) pci_uart: bool,
+
     /// boot this bzImage, vmlinux or multiboot kernel instead of the built-in kernel
     #[argh(option, arg_name = "file")]
     pub(super) kernel: Option<String>,
@@ -306,6 +310,7 @@ mod tests {
             "c",
             "--ahci-disk=d",
             "--keep",
+            "--pci-uart",
             "--timeout",
             "5m",
             "-e",
@@ -330,6 +335,7 @@ mod tests {
             disks: vec!["b:ro".to_owned(), "c".to_owned()],
             ahci_disks: vec!["d".to_owned()],
             keep: true,
+            pci_uart: true,
             kernel: some("k"),
             initrd: some("i"),
             modules: vec!["m=text".to_owned(), "n".to_owned()],

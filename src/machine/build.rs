@@ -1,7 +1,7 @@
 //! The one narrative from a `MachineSpec` to a running machine, top to bottom: memory, what goes into it, interrupt
 //! wires, chips, PCI, threads.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use hvf_sys::ram::Ram;
@@ -10,9 +10,10 @@ use hvf_sys::random;
 use super::BuildError;
 use super::board::{Board, Brake, Clock, Fabric};
 use super::load::Program;
+use super::pci_uart::PciUart;
 use super::threads::Machine;
 use crate::ahci;
-use crate::backend::console::PortEnd;
+use crate::backend::console::{PortEnd, serial_line};
 use crate::backend::disk::Disk;
 use crate::backend::net::{self, Loop, Mac, Network, Null, Offloads};
 use crate::bus::map::{Builder as MapBuilder, Space, Widths};
@@ -38,6 +39,20 @@ pub struct Cables {
     pub com1: PortEnd,
     /// The line to the guest's init.
     pub com2: PortEnd,
+    /// The UART on the PCI bus, where the machine has one.
+    pub pci_uart: PortEnd,
+}
+
+impl Cables {
+    /// Cables with nothing at the other end: what the guest sends is lost, and nothing comes.
+    pub fn unplugged() -> Self {
+        let loose = || serial_line().0;
+        Self {
+            com1: loose(),
+            com2: loose(),
+            pci_uart: loose(),
+        }
+    }
 }
 
 /// How many disks a machine has room for.
@@ -100,6 +115,9 @@ pub(super) fn board(
     // Nobody is at the link's other end yet.
     let link = Net::new(Arc::new(Null::Silent), layout::LINK_MAC);
     wiring.virtio(slot::LINK, Arc::new(link), ram)?;
+    if spec.pci_uart {
+        wiring.pci_uart(cables.pci_uart)?;
+    }
     wiring.finish(boxes, brake, pm)
 }
 
@@ -255,24 +273,13 @@ impl Wiring {
         self.map.claim(Space::Memory, range, 0, widths, hpet);
     }
 
-    /// A COM port. The far end has it look again when something has changed there.
+    /// A COM port.
     fn serial(&mut self, irq: u8, span: Span, end: PortEnd) {
-        let later: Arc<OnceLock<Weak<Slot<SerialPort>>>> = Arc::default();
-        end.on_change({
-            let later = later.clone();
-            move || {
-                if let Some(port) = later.get().and_then(Weak::upgrade) {
-                    port.lock().service();
-                }
-            }
-        });
+        let bell = Bell::of(&end);
         let line = self.hub.line(Wire::Isa(irq));
         let port = self.place(SerialPort::new(line, Box::new(end)));
-        // Nobody else has the cell.
-        let _ = later.set(Arc::downgrade(&port));
         self.ports(span, 0, Widths::BYTE, &port);
-        // What came while there was no port.
-        port.lock().service();
+        bell.wire(&port, SerialPort::service);
     }
 
     /// ACPI's fixed hardware and the ways to reset.
@@ -300,15 +307,21 @@ impl Wiring {
         pm
     }
 
-    fn plug(&mut self, slot: u8, function: impl Function + 'static) -> Result<(), BuildError> {
+    fn plug<T: Function + 'static>(
+        &mut self,
+        slot: u8,
+        function: T,
+    ) -> Result<Arc<Slot<T>>, BuildError> {
         let function = self.place(function);
-        Ok(self.pci.plug(slot, function, &mut self.map)?)
+        self.pci.plug(slot, function.clone(), &mut self.map)?;
+        Ok(function)
     }
 
     fn bridges(&mut self) -> Result<(), BuildError> {
         self.plug(slot::HOST_BRIDGE, HostBridge::new(self.fabric.clone()))?;
         let lpc = LpcBridge::new(self.fabric.clone(), self.fabric.clone());
-        self.plug(slot::LPC, lpc)
+        self.plug(slot::LPC, lpc)?;
+        Ok(())
     }
 
     fn virtio(
@@ -320,13 +333,15 @@ impl Wiring {
         let plug = self.socket(slot, ram);
         let threads = THREADS_MIN.max(model.queues().into());
         let device = VirtioPci::new(model, threads, plug).map_err(BuildError::Thread)?;
-        self.plug(slot, device)
+        self.plug(slot, device)?;
+        Ok(())
     }
 
     fn ahci(&mut self, drives: Vec<ahci::Drive>, ram: &Arc<Ram>) -> Result<(), BuildError> {
         let plug = self.socket(slot::AHCI, ram);
         let controller = ahci::Controller::new(drives, plug).map_err(BuildError::Thread)?;
-        self.plug(slot::AHCI, controller)
+        self.plug(slot::AHCI, controller)?;
+        Ok(())
     }
 
     /// What a function in a slot needs of the machine.
@@ -337,6 +352,15 @@ impl Wiring {
             sink: self.fabric.clone(),
             ram: ram.clone(),
         }
+    }
+
+    fn pci_uart(&mut self, end: PortEnd) -> Result<(), BuildError> {
+        let bell = Bell::of(&end);
+        let line = self.hub.line(Wire::of_slot(slot::PCI_UART));
+        let uart = PciUart::new(line, self.fabric.clone(), Box::new(end));
+        let uart = self.plug(slot::PCI_UART, uart)?;
+        bell.wire(&uart, PciUart::service);
+        Ok(())
     }
 
     /// Freezes everything.
@@ -359,6 +383,34 @@ impl Wiring {
             pm,
             devices: self.devices,
         })
+    }
+}
+
+/// What the far end of a cable rings to have its port look again. The end has it before there is a port.
+struct Bell(Arc<OnceLock<Box<dyn Fn() + Send + Sync>>>);
+
+impl Bell {
+    fn of(end: &PortEnd) -> Self {
+        let bell = Self(Arc::default());
+        let ring = bell.0.clone();
+        end.on_change(move || {
+            if let Some(ring) = ring.get() {
+                ring();
+            }
+        });
+        bell
+    }
+
+    /// Leads it to a port, which looks at once: something may have come while there was none.
+    fn wire<T: Device + 'static>(self, port: &Arc<Slot<T>>, look: fn(&mut T)) {
+        let weak = Arc::downgrade(port);
+        // Nobody else has the cell.
+        let _ = self.0.set(Box::new(move || {
+            if let Some(port) = weak.upgrade() {
+                look(&mut port.lock());
+            }
+        }));
+        look(&mut port.lock());
     }
 }
 

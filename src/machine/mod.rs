@@ -7,10 +7,12 @@ mod board;
 mod build;
 mod error;
 mod load;
+mod pci_uart;
 mod threads;
 
 pub use build::{Cables, build};
 pub use error::BuildError;
+pub use load::tables;
 pub use threads::{Machine, Outcome};
 
 #[cfg(test)]

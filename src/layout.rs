@@ -97,10 +97,29 @@ pub const fn high_ram(bytes: u64) -> Span {
     Span::new(HIGH_RAM.start, high)
 }
 
-const PHYSICAL_MAP: [Span; 8] = [
-    LOW_RAM, PCI_MMIO32, ECAM, IOAPIC, HPET, MSI, HIGH_RAM, PCI_MMIO64,
+/// Physical memory in ascending order, with what is there.
+const PHYSICAL_MAP: [(Span, &str); 8] = [
+    (LOW_RAM, "RAM"),
+    (PCI_MMIO32, "PCI window, 32-bit"),
+    (ECAM, "PCI configuration space (ECAM)"),
+    (IOAPIC, "I/O APIC"),
+    (HPET, "HPET"),
+    (MSI, "local APICs and messages"),
+    (HIGH_RAM, "RAM"),
+    (PCI_MMIO64, "PCI window, 64-bit"),
 ];
-const _: () = assert!(ascending(&PHYSICAL_MAP));
+
+/// What is at exactly these physical addresses.
+pub fn memory_name(span: Span) -> Option<&'static str> {
+    named(&PHYSICAL_MAP, span)
+}
+
+fn named(map: &[(Span, &'static str)], span: Span) -> Option<&'static str> {
+    let found = map.iter().find(|(known, _)| *known == span);
+    found.map(|(_, name)| *name)
+}
+
+const _: () = assert!(ascending(&spans(&PHYSICAL_MAP)));
 const _: () = assert!(LOW_RAM.end == PCI_MMIO32.start && PCI_MMIO32.end == ECAM.start);
 const _: () = assert!(HIGH_RAM.end == PCI_MMIO64.start && PCI_MMIO64.end == 1 << PHYSICAL_BITS);
 const _: () = assert!(ECAM.start.is_multiple_of(ECAM.len()));
@@ -217,29 +236,38 @@ pub mod port {
     /// The end of the port space.
     pub const END: u64 = 0x1_0000;
 
-    const MAP: [Span; 20] = [
-        PIC_MASTER,
-        PIT,
-        I8042_DATA,
-        NMI_STATUS,
-        I8042_COMMAND,
-        RTC,
-        POST,
-        SYSTEM_CONTROL_A,
-        PIC_SLAVE,
-        SMI_COMMAND,
-        DELAY,
-        COM2,
-        COM1,
-        PM1A_EVENT,
-        PM1A_CONTROL,
-        PM_TIMER,
-        ELCR,
-        PCI_ADDRESS,
-        PCI_DATA,
-        PCI_IO,
+    const MAP: [(Span, &str); 20] = [
+        (PIC_MASTER, "8259, first"),
+        (PIT, "8254"),
+        (I8042_DATA, "keyboard controller, data"),
+        (NMI_STATUS, "NMI status, speaker"),
+        (I8042_COMMAND, "keyboard controller, reset"),
+        (RTC, "RTC and NVRAM"),
+        (POST, "self-test codes, delay"),
+        (SYSTEM_CONTROL_A, "A20 gate, fast reset"),
+        (PIC_SLAVE, "8259, second"),
+        (SMI_COMMAND, "ACPI on and off"),
+        (DELAY, "delay"),
+        (COM2, "COM2"),
+        (COM1, "COM1"),
+        (PM1A_EVENT, "ACPI events"),
+        (PM1A_CONTROL, "ACPI control"),
+        (PM_TIMER, "ACPI PM timer"),
+        (ELCR, "8259, edge or level"),
+        (PCI_ADDRESS, "PCI configuration, address"),
+        (PCI_DATA, "PCI configuration, data"),
+        (PCI_IO, "PCI window, ports"),
     ];
-    const _: () = assert!(super::ascending(&MAP));
+
+    /// What is at exactly these ports.
+    pub fn name(span: Span) -> Option<&'static str> {
+        if span == RESET_CONTROL {
+            return Some("reset control");
+        }
+        super::named(&MAP, span)
+    }
+
+    const _: () = assert!(super::ascending(&super::spans(&MAP)));
     const _: () = assert!(PCI_IO.end == END);
     const _: () = assert!(PCI_ADDRESS.contains(RESET_CONTROL.start));
 }
@@ -351,8 +379,24 @@ pub mod slot {
     /// LPC bridge, 0:1f.0.
     pub const LPC: u8 = 31;
 
-    /// The slots with interrupt pins: all but the host bridge's, whatever is plugged in.
-    pub const WITH_INTX: std::ops::RangeInclusive<u8> = 1..=31;
+    /// The slots whose interrupt pins are wired, whatever is plugged in: all that devices can be in.
+    pub const WITH_INTX: std::ops::Range<u8> = ROOT_DISK..DISKS + DISKS_MAX;
+
+    /// What is in a slot, where anything can be.
+    pub fn name(slot: u8) -> Option<&'static str> {
+        Some(match slot {
+            HOST_BRIDGE => "host bridge",
+            ROOT_DISK => "virtio-blk, the root disk",
+            NET => "virtio-net",
+            RND => "virtio-rnd",
+            AHCI => "AHCI",
+            LINK => "virtio-net, the link to the launcher",
+            PCI_UART => "serial port",
+            LPC => "LPC bridge",
+            _ if (DISKS..DISKS + DISKS_MAX).contains(&slot) => "virtio-blk, a further disk",
+            _ => return None,
+        })
+    }
 
     const _: () = assert!(ROOT_DISK < DISKS && DISKS + DISKS_MAX <= LPC);
     const _: () = assert!(NET < LINK && LINK < PCI_UART && PCI_UART < DISKS);
@@ -404,6 +448,17 @@ const fn ascending(spans: &[Span]) -> bool {
         i += 1;
     }
     true
+}
+
+/// The ranges of a map without their names.
+const fn spans<const N: usize>(map: &[(Span, &str); N]) -> [Span; N] {
+    let mut spans = [Span::new(0, 0); N];
+    let mut i = 0;
+    while i < N {
+        spans[i] = map[i].0;
+        i += 1;
+    }
+    spans
 }
 
 #[cfg(test)]

@@ -265,13 +265,16 @@ impl Map {
         )
     }
 
-    /// The fixed ranges of a space in ascending order: what firmware tables must agree with.
-    pub fn fixed(&self, space: Space) -> impl Iterator<Item = Range<u64>> {
+    /// The fixed ranges of a space in ascending order, those for exact accesses among them: what firmware tables must
+    /// agree with.
+    pub fn fixed(&self, space: Space) -> Vec<Range<u64>> {
         let table = self.table(space);
-        table
-            .fixed
-            .iter()
+        let all = table.fixed.iter().chain(&table.exact);
+        let mut ranges: Vec<_> = all
             .map(|fixed| fixed.start..fixed.start + fixed.claim.len)
+            .collect();
+        ranges.sort_by_key(|range| range.start);
+        ranges
     }
 
     fn table(&self, space: Space) -> &Table {

@@ -79,6 +79,20 @@ pub(super) fn meant(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Resul
     Ok(Meant { machine, plan })
 }
 
+/// The machine of a run, to be looked at only: its kernel is nothing.
+pub(super) fn described(run: &Run) -> Result<MachineSpec, Usage> {
+    let host = Host {
+        bundle: Some(Bundle {
+            kernel: &[],
+            initrd: &[],
+            record: "",
+        }),
+        terminal: None,
+        variable: &|_| None,
+    };
+    meant(run, Vec::new(), &host).map(|meant| meant.machine)
+}
+
 fn or_default<T>(
     text: Option<String>,
     read: impl Fn(&str) -> Result<T, Usage>,
@@ -361,6 +375,22 @@ mod tests {
             let complaint = nothing.unwrap_err().to_string();
             assert!(complaint.contains("--keep has no disk"), "{complaint}");
         }
+    }
+
+    #[test]
+    fn a_machine_to_look_at_needs_no_bundle() {
+        let run = Run {
+            cpus: some("4"),
+            pci_uart: true,
+            ..Run::default()
+        };
+        let machine = described(&run).unwrap();
+        assert_eq!((machine.cpus.count(), machine.pci_uart), (4, true));
+        let wrong = Run {
+            cpus: some("0"),
+            ..Run::default()
+        };
+        assert!(described(&wrong).is_err());
     }
 
     #[test]

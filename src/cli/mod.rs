@@ -4,18 +4,23 @@
 //! for: help, the version, or the guest's own output.
 
 mod bundle;
+mod json;
 mod launch;
 mod meant;
 mod record;
+mod tables;
+mod topology;
 mod typed;
 mod usage;
 mod values;
 
+use crate::machine;
 use crate::sandbox::FAILURE;
 use meant::Host;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::Path;
 use typed::Typed;
 
 /// Exit code where nobody reads what was asked for: as if SIGPIPE had ended us.
@@ -31,6 +36,14 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
     match typed {
         Typed::Help(text) => print(&text),
         Typed::Version => print(&version()),
+        Typed::Tables(asked) => match write_tables(&asked) {
+            Ok(()) => 0,
+            Err(sentence) => fail(&sentence),
+        },
+        Typed::Topology(asked) => match show(&asked) {
+            Ok(page) => print(&page),
+            Err(sentence) => fail(&sentence),
+        },
         Typed::Run(run, command) => {
             let host = Host {
                 bundle: bundle::BUNDLE,
@@ -46,6 +59,21 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
             }
         }
     }
+}
+
+fn write_tables(asked: &typed::Tables) -> Result<(), String> {
+    let machine = meant::described(&asked.as_run()).map_err(|usage| usage.to_string())?;
+    tables::write(Path::new(&asked.dir), &machine)
+}
+
+fn show(asked: &typed::Topology) -> Result<String, String> {
+    let spec = meant::described(&asked.as_run()).map_err(|usage| usage.to_string())?;
+    let machine = machine::topology(&spec).map_err(|error| error.to_string())?;
+    Ok(if asked.json {
+        format!("{}\n", topology::json(&machine))
+    } else {
+        topology::draw(&machine)
+    })
 }
 
 /// Says what went wrong.

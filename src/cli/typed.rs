@@ -38,6 +38,8 @@ struct Words {
 #[expect(clippy::large_enum_variant, reason = "there is only ever one")]
 enum Verb {
     Run(Run),
+    Tables(Tables),
+    Topology(Topology),
     Version(Version),
 }
 
@@ -126,10 +128,92 @@ pub(super) struct Run {
     pub(super) log: Option<String>,
 }
 
+/// Write the firmware's tables of a machine to files: ACPI, MP and SMBIOS.
+#[derive(FromArgs, Clone, Debug, Default, PartialEq, Eq)]
+#[argh(
+    subcommand,
+    name = "tables",
+    example = "{command_name} -c 4 out && iasl -d out/DSDT.aml",
+    note = "Nothing is overwritten: the directory must be new or empty.",
+    note = "SMBIOS.dat is a dump for dmidecode --from-dump; the other files are what a guest finds in memory."
+)]
+pub(super) struct Tables {
+    /// the directory to write to; it is made where there is none
+    #[argh(positional)]
+    pub(super) dir: String,
+
+    /// memory, as for run
+    #[argh(option, short = 'm', arg_name = "size")]
+    pub(super) memory: Option<String>,
+
+    /// number of CPUs, as for run
+    #[argh(option, short = 'c', arg_name = "n")]
+    pub(super) cpus: Option<String>,
+
+    /// a raw disk image, as for run
+    #[argh(option, long = "disk", arg_name = "file[:ro]")]
+    pub(super) disks: Vec<String>,
+
+    /// add a serial port on the PCI bus
+    #[argh(switch)]
+    pub(super) pci_uart: bool,
+}
+
+/// Print a machine: CPUs, clocks, memory, interrupts, PCI functions and ports.
+#[derive(FromArgs, Clone, Debug, Default, PartialEq, Eq)]
+#[argh(subcommand, name = "topology")]
+pub(super) struct Topology {
+    /// for programs, as JSON
+    #[argh(switch)]
+    pub(super) json: bool,
+
+    /// memory, as for run
+    #[argh(option, short = 'm', arg_name = "size")]
+    pub(super) memory: Option<String>,
+
+    /// number of CPUs, as for run
+    #[argh(option, short = 'c', arg_name = "n")]
+    pub(super) cpus: Option<String>,
+
+    /// a raw disk image, as for run
+    #[argh(option, long = "disk", arg_name = "file[:ro]")]
+    pub(super) disks: Vec<String>,
+
+    /// add a serial port on the PCI bus
+    #[argh(switch)]
+    pub(super) pci_uart: bool,
+}
+
 /// Print the version, and what guest is built in.
 #[derive(FromArgs, Clone, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "version")]
 struct Version {}
+
+impl Tables {
+    /// The run of such a machine.
+    pub(super) fn as_run(&self) -> Run {
+        Run {
+            memory: self.memory.clone(),
+            cpus: self.cpus.clone(),
+            disks: self.disks.clone(),
+            pci_uart: self.pci_uart,
+            ..Run::default()
+        }
+    }
+}
+
+impl Topology {
+    /// The run of such a machine.
+    pub(super) fn as_run(&self) -> Run {
+        Run {
+            memory: self.memory.clone(),
+            cpus: self.cpus.clone(),
+            disks: self.disks.clone(),
+            pci_uart: self.pci_uart,
+            ..Run::default()
+        }
+    }
+}
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +221,10 @@ struct Version {}
 pub(super) enum Typed {
     /// Run a machine, with this command behind `--`.
     Run(Run, Vec<OsString>),
+    /// Write a machine's tables.
+    Tables(Tables),
+    /// Print a machine.
+    Topology(Topology),
     /// Print the version.
     Version,
     /// Print this help.
@@ -169,8 +257,12 @@ fn meet(verb: Verb, command: Option<Vec<OsString>>) -> Result<Typed, Usage> {
             "there is no command behind --; add one, or leave -- out for a shell".to_owned(),
         )),
         (Verb::Run(run), command) => Ok(Typed::Run(run, command.unwrap_or_default())),
+        (Verb::Tables(tables), None) => Ok(Typed::Tables(tables)),
+        (Verb::Topology(topology), None) => Ok(Typed::Topology(topology)),
         (Verb::Version(_), None) => Ok(Typed::Version),
-        (Verb::Version(_), Some(_)) => Err(Usage("version takes no command".to_owned())),
+        (_, Some(_)) => Err(Usage(
+            "only run takes a command; leave out -- and what is behind it".to_owned(),
+        )),
     }
 }
 
@@ -371,6 +463,38 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_to_look_at_is_said_like_one_to_run() {
+        let flags = [
+            "-m2G",
+            "--cpus=4",
+            "--disk",
+            "a",
+            "--disk=b:ro",
+            "--pci-uart",
+        ];
+        let some = |text: &str| Some(text.to_owned());
+        let disks = vec!["a".to_owned(), "b:ro".to_owned()];
+        let expected = Topology {
+            json: true,
+            memory: some("2G"),
+            cpus: some("4"),
+            disks: disks.clone(),
+            pci_uart: true,
+        };
+        let line = [&["topology", "--json"][..], &flags].concat();
+        assert_eq!(typed(&line), Ok(Typed::Topology(expected)));
+        let expected = Tables {
+            dir: "out".to_owned(),
+            memory: some("2G"),
+            cpus: some("4"),
+            disks,
+            pci_uart: true,
+        };
+        let line = [&["tables", "out"][..], &flags].concat();
+        assert_eq!(typed(&line), Ok(Typed::Tables(expected)));
+    }
+
+    #[test]
     fn complaints_are_one_sentence_that_names_the_culprit() {
         let cases = [
             (&["run", "--frobnicate"][..], "--frobnicate"),
@@ -379,7 +503,11 @@ mod tests {
             (&["walk"], "walk"),
             (&["run", "-m", "1G", "-m", "2G"], "duplicate"),
             (&["run", "--"], "behind --"),
-            (&["version", "--", "x"], "version"),
+            (&["version", "--", "x"], "only run"),
+            (&["topology", "--", "x"], "only run"),
+            (&["tables"], "dir"),
+            (&["tables", "a", "b"], "b"),
+            (&["topology", "x"], "x"),
         ];
         for (line, culprit) in cases {
             let complaint = complaint(line);

@@ -9,11 +9,13 @@ mod error;
 mod load;
 mod pci_uart;
 mod threads;
+mod topology;
 
 pub use build::{Cables, build};
 pub use error::BuildError;
 pub use load::tables;
 pub use threads::{Machine, Outcome};
+pub use topology::{CLOCKS, Function, Isa, Region, Topology, Wire, isa_interrupts, topology};
 
 #[cfg(test)]
 mod tests;

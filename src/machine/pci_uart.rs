@@ -82,3 +82,81 @@ impl LineSink for Request {
         self.0.request(level);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::console::serial_line;
+    use crate::bus::{Nanos, Width};
+    use crate::pci::{Command, reg};
+    use std::io::Write;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[derive(Default)]
+    struct Wire(AtomicBool);
+
+    impl LineSink for Wire {
+        fn drive(&self, _driver: u32, level: bool) {
+            self.0.store(level, Ordering::SeqCst);
+        }
+    }
+
+    struct NoMessages;
+
+    impl MsiSink for NoMessages {
+        fn msi(&self, _address: u64, _data: u32) {
+            panic!("a UART without MSI");
+        }
+    }
+
+    fn access(offset: u64) -> Access {
+        Access {
+            region: REGISTERS,
+            offset,
+            width: Width::Byte,
+            now: Nanos(0),
+        }
+    }
+
+    #[test]
+    fn its_interrupt_is_the_functions_wire() {
+        let (end, _output, mut input) = serial_line();
+        let wire = Arc::new(Wire::default());
+        let line = Line::new(wire.clone(), 0);
+        let mut uart = PciUart::new(line, Arc::new(NoMessages), Box::new(end));
+        let is_up = || wire.0.load(Ordering::SeqCst);
+        // IER: received data; MCR: RTS, and OUT2, which lets the interrupt through.
+        uart.write(access(1), 1);
+        uart.write(access(4), 0x0a);
+        input.write_all(b"ab").unwrap();
+        assert!(!is_up());
+        uart.service();
+        assert!(is_up());
+        // INTx# can be disabled, and is no longer asked for once all is read.
+        let command = |bits: Command| u32::from(bits.bits());
+        uart.config_write(reg::COMMAND, Width::Word, command(Command::INTX_DISABLE));
+        assert!(!is_up());
+        uart.config_write(reg::COMMAND, Width::Word, command(Command::IO));
+        assert!(is_up());
+        assert_eq!((uart.read(access(0)), is_up()), (b'a'.into(), true));
+        uart.reset();
+        assert!(!is_up(), "a reset lets go of the wire");
+        input.write_all(b"c").unwrap();
+        uart.write(access(1), 1);
+        uart.write(access(4), 0x0a);
+        assert!(is_up());
+    }
+
+    /// Linux's 8250_pci takes what is of this class and has exactly one I/O BAR, of eight ports a UART.
+    #[test]
+    fn it_is_what_drivers_know_without_its_id() {
+        let (end, ..) = serial_line();
+        let mut uart = PciUart::new(Line::loose(), Arc::new(NoMessages), Box::new(end));
+        let class = uart.config_read(reg::REVISION, Width::Dword) >> 8;
+        assert_eq!(class, 0x07_0002);
+        let bars = uart.endpoint().bars();
+        let sizes = bars.map(|bar| bar.map(|bar| (bar.kind, bar.size)));
+        assert_eq!(sizes[0], Some((BarKind::Io, 8)));
+        assert_eq!(sizes[1..], [None; 5]);
+    }
+}

@@ -2,11 +2,11 @@
 
 mod bench;
 mod clocks;
+mod firmware;
 mod storm;
 mod wiring;
 
 use std::io::Read;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -210,82 +210,4 @@ fn what_is_missing_is_told_before_anything_starts() {
         access: DiskAccess::Keep,
     }];
     assert!(refused(&missing).contains("/nonexistent/disk"));
-}
-
-/// The ports and the memory that the tables describe: I/O port and fixed memory descriptors of the DSDT (ACPI 6.5,
-/// 6.4.2.5 and 6.4.3.4), and what MADT and MCFG name.
-fn described() -> (Vec<Range<u64>>, Vec<Range<u64>>) {
-    let tables = acpi::tables(&acpi::Machine {
-        cpus: 2,
-        hpet: true,
-    });
-    let named = |name: &[u8]| {
-        tables
-            .iter()
-            .find(|piece| piece.bytes.starts_with(name))
-            .unwrap()
-    };
-    let dsdt = &named(b"DSDT").bytes;
-    let number = |bytes: &[u8]| {
-        bytes
-            .iter()
-            .rev()
-            .fold(0, |n, &byte| n << 8 | u64::from(byte))
-    };
-    let (mut ports, mut memory) = (Vec::new(), Vec::new());
-    for at in 0..dsdt.len() - 12 {
-        let d = &dsdt[at..at + 12];
-        let start = number(&d[2..4]);
-        if d[..2] == [0x47, 1] && d[2..4] == d[4..6] {
-            ports.push(start..start + u64::from(d[7]));
-        }
-        if d[..3] == [0x86, 9, 0] {
-            let start = number(&d[4..8]);
-            memory.push(start..start + number(&d[8..12]));
-        }
-    }
-    let madt = &named(b"APIC").bytes;
-    let ioapic = madt
-        .windows(12)
-        .find(|entry| entry[..2] == [1, 12])
-        .unwrap();
-    memory.push(number(&ioapic[4..8])..number(&ioapic[4..8]) + 0x1000);
-    (ports, memory)
-}
-
-#[test]
-fn every_region_of_the_board_is_described_and_every_described_region_answers() {
-    let (machine, _) = start(&spec(2, &[POWER_OFF, HALT]));
-    let (ports, memory) = described();
-    // Ports that answer but are nobody's: a keyboard controller that is not there, and two that kernels write to
-    // in order to wait, which no system looks for in tables.
-    let nobodys = [0x60, 0x64, 0x80, 0xed];
-    let mut on_board = machine.fixed(Space::Port);
-    for range in &on_board {
-        let is_described = covers(&ports, range);
-        assert_ne!(is_described, nobodys.contains(&range.start), "{range:#x?}");
-    }
-    // It answers whole dwords only, over what lies beneath.
-    on_board.push(port::PCI_ADDRESS.start..port::PCI_ADDRESS.end);
-    assert!(
-        ports.iter().all(|range| covers(&on_board, range)),
-        "{ports:#x?}"
-    );
-
-    let on_board = machine.fixed(Space::Memory);
-    assert!(
-        on_board.iter().all(|range| covers(&memory, range)),
-        "{on_board:#x?}"
-    );
-    assert!(
-        memory.iter().all(|range| covers(&on_board, range)),
-        "{memory:#x?}"
-    );
-}
-
-/// Whether `ranges` together have every address of `range`.
-fn covers(ranges: &[Range<u64>], range: &Range<u64>) -> bool {
-    range
-        .clone()
-        .all(|address| ranges.iter().any(|r| r.contains(&address)))
 }

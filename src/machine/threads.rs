@@ -148,12 +148,6 @@ impl Machine {
         self.shared.lock().retired.iter().sum()
     }
 
-    /// The addresses at which something always answers.
-    #[cfg(test)]
-    pub(super) fn fixed(&self, space: crate::bus::map::Space) -> Vec<std::ops::Range<u64>> {
-        self.shared.board.map.fixed(space).collect()
-    }
-
     fn spawn(
         &mut self,
         name: String,

@@ -19,6 +19,7 @@ mod msi;
 mod msix;
 mod regs;
 mod root;
+mod survey;
 
 pub use bar::{Bar, BarKind, Window};
 pub use config::{ConfigSpace, Header};
@@ -30,6 +31,7 @@ pub use msi::Message;
 pub use msix::MsixPlace;
 pub use regs::{Command, capability, reg};
 pub use root::{Builder, NoRoom, Root};
+pub use survey::{Decoded, Installed};
 
 use std::sync::Arc;
 

@@ -169,6 +169,12 @@ impl Root {
         self.entries.iter().flatten().for_each(Entry::settle);
     }
 
+    /// Function 0 of device number `device`.
+    pub fn function(&self, device: u8) -> Option<&Arc<Slot<dyn Function>>> {
+        let entry = self.entry(u32::from(device) << 3)?;
+        Some(&entry.function)
+    }
+
     fn config_read(&self, function: u32, offset: u64, width: Width) -> u64 {
         match self.entry(function) {
             Some(_) if offset >= CONFIG_SIZE => 0,

@@ -12,7 +12,7 @@ use crate::firmware::aml::{
     device, eisa_id, equal, find_set_right_bit, if_else, if_then, int, method, name, not, or,
     package, path, pci_config_region, ret, scope, shift_left, store, string, subtract, uuid,
 };
-use crate::layout::{self, Span, irq, port};
+use crate::layout::{self, Span, irq, port, slot};
 
 /// The DSDT of a machine.
 pub(super) fn dsdt(machine: &Machine) -> Vec<u8> {
@@ -146,12 +146,11 @@ fn operating_system_capabilities() -> Term {
     method("_OSC", 4, Concurrency::Serialized, &body)
 }
 
-/// A routing table: slot and pin to a source and its index (ACPI 6.5, 6.2.13). All slots, whatever is in them.
+/// A routing table: slot and pin to a source and its index (ACPI 6.5, 6.2.13). All wired slots, whatever is in them.
 fn routing(source: impl Fn(u8, u8) -> (Value, Value)) -> Value {
     const ALL_FUNCTIONS: u64 = 0xffff;
     let mut entries = Vec::new();
-    // The host bridge has no pin, and a package at most 255 elements.
-    for slot in 1..32_u8 {
+    for slot in slot::WITH_INTX {
         for pin in 0..4_u8 {
             let (device, index) = source(slot, pin);
             let address = int(u64::from(slot) << 16 | ALL_FUNCTIONS);
@@ -224,7 +223,7 @@ fn lpc_bridge() -> Term {
             .collect::<Vec<_>>()
     };
     let with_irq = |spans: &[Span], irq| [ports(spans), vec![resource::irq(irq)]].concat();
-    let mut body = vec![name("_ADR", &int(u64::from(layout::slot::LPC) << 16))];
+    let mut body = vec![name("_ADR", &int(u64::from(slot::LPC) << 16))];
     body.extend(routing_registers());
     let devices = [
         ("COM1", b"PNP0501", 1, with_irq(&[port::COM1], irq::COM1)),

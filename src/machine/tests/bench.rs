@@ -2,7 +2,6 @@
 
 use super::build;
 use super::*;
-use crate::backend::console::serial_line;
 use crate::bus::{Nanos, Width};
 use crate::chipset::lapic::{Effect, Lapic};
 use crate::engine::Platform;
@@ -17,7 +16,6 @@ pub(super) struct Bench {
     pub(super) board: Board,
     pub(super) lapics: Vec<Lapic>,
     pub(super) now: Nanos,
-    /// Nobody listens to the serial ports: what they send is dropped.
     _image: tempfile::NamedTempFile,
 }
 
@@ -31,13 +29,15 @@ impl Bench {
             path: image.path().to_owned(),
             access: DiskAccess::ThrowAway,
         }];
-        let cables = Cables {
-            com1: serial_line().0,
-            com2: serial_line().0,
-        };
-        let media = build::Media::open(&spec).unwrap();
+        Self::of(&spec, image)
+    }
+
+    /// The machine of `spec`, whose disks are `image`, as firmware leaves it.
+    pub(super) fn of(spec: &MachineSpec, image: tempfile::NamedTempFile) -> Self {
+        let media = build::Media::open(spec).unwrap();
         let ram = build::memory(spec.memory).unwrap();
-        let board = build::board(&spec, cables, media, &ram).unwrap();
+        // Nobody listens to the serial ports: what they send is dropped.
+        let board = build::board(spec, Cables::unplugged(), media, &ram).unwrap();
         let boxes = board.boxes.iter().cloned().enumerate();
         let lapics = boxes.map(|(id, mailbox)| Lapic::new(id as u8, mailbox));
         let mut bench = Self {

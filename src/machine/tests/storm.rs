@@ -40,7 +40,10 @@ struct Storm {
 impl Storm {
     fn new() -> Self {
         let bench = Bench::new(2);
-        let ends = |space| bench.board.map.fixed(space).flat_map(|r| [r.start, r.end]);
+        let ends = |space| {
+            let ranges = bench.board.map.fixed(space).into_iter();
+            ranges.flat_map(|r| [r.start, r.end])
+        };
         let mut ports: Vec<u64> = ends(Space::Port).collect();
         let mut memory: Vec<u64> = ends(Space::Memory).collect();
         ports.extend([0, port::PCI_IO.start, 0xffff]);

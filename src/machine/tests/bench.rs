@@ -7,6 +7,7 @@ use crate::chipset::lapic::{Effect, Lapic};
 use crate::engine::Platform;
 use crate::layout::IOAPIC;
 use crate::machine::board::Board;
+use crate::spec::Drive;
 
 /// The first LAPIC's registers.
 pub(super) const PAGE: u64 = 0xfee0_0000;
@@ -20,15 +21,17 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    /// A machine of so many CPUs with one disk, as firmware leaves it.
+    /// A machine of so many CPUs with a virtio and an AHCI disk, as firmware leaves it.
     pub(super) fn new(cpus: u8) -> Self {
         let image = tempfile::NamedTempFile::new().unwrap();
         image.as_file().set_len(1 << 20).unwrap();
         let mut spec = spec(cpus, &[HALT]);
-        spec.disks = vec![Disk {
+        let disk = Disk {
             path: image.path().to_owned(),
             access: DiskAccess::ThrowAway,
-        }];
+        };
+        spec.disks = vec![disk.clone()];
+        spec.drives = vec![Drive::Disk(disk)];
         Self::of(&spec, image)
     }
 

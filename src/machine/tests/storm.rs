@@ -18,10 +18,11 @@ use crate::layout::{self, PM_TIMER_HZ, slot};
 type Words = [u64; 3];
 
 /// Slots with something in them, and one without.
-const SLOTS: [u8; 5] = [
+const SLOTS: [u8; 6] = [
     slot::HOST_BRIDGE,
     slot::ROOT_DISK,
     slot::RND,
+    slot::AHCI,
     slot::LPC,
     slot::LINK,
 ];

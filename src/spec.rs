@@ -117,6 +117,8 @@ pub struct Disk {
 pub enum Drive {
     /// A disk.
     Disk(Disk),
+    /// A CD drive, with the image of the disc in it, if there is one.
+    Cd(Option<PathBuf>),
 }
 
 /// What becomes of what a guest writes to a disk.

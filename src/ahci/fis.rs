@@ -132,6 +132,11 @@ impl Registers {
         fis[3] = 0;
         fis[15] = self.status;
         fis[16..18].copy_from_slice(&pio.count.to_le_bytes());
+        if let Some(reason) = pio.reason {
+            fis[5..7].copy_from_slice(&pio.count.to_le_bytes());
+            fis[12] = reason;
+            fis[15] = status::BSY | status::IDLE;
+        }
         fis
     }
 
@@ -163,6 +168,8 @@ pub(super) struct Pio {
     pub(super) interrupt: bool,
     /// Its bytes.
     pub(super) count: u16,
+    /// Packet commands: what the block is, and which way it goes. They go on after it.
+    pub(super) reason: Option<u8>,
 }
 
 /// The DMA setup FIS of a queued command.
@@ -221,6 +228,7 @@ mod tests {
             to_host: true,
             interrupt: true,
             count: 0x200,
+            reason: None,
         };
         let setup = registers.pio_setup(&pio);
         assert_eq!(

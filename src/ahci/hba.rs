@@ -2,7 +2,7 @@
 //!
 //! IS is a latch: a bit sets when its port asks for an interrupt, and a write clears it; where the port still asks, it
 //! sets again at once. Each setting is an edge, which a message tells; the wire shows whether any bit is set
-//! (10.7.2.1).
+//! (10.7.2).
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ impl Hba {
             return register.map_or(0, |register| self.ports[port].read(register));
         }
         match offset {
-            hba::CAP => Cap::VALUE,
+            hba::CAP => Cap::VALUE | self.highest(),
             hba::GHC => self.control.bits(),
             hba::IS => self.latched,
             hba::PI => self.populated(),
@@ -137,6 +137,11 @@ impl Hba {
     /// PI (3.1.4): the ports with a device. A driver looks at no others, so that they cost it no time.
     fn populated(&self) -> u32 {
         self.bits(Port::populated)
+    }
+
+    /// CAP.NP (3.1.1): the highest port with a device, so that drivers prepare for no more than there are.
+    fn highest(&self) -> u32 {
+        self.populated().checked_ilog2().unwrap_or(0)
     }
 
     fn bits(&self, has: impl Fn(&Port) -> bool) -> u32 {

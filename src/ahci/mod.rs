@@ -3,8 +3,9 @@
 //! `Hba` and `Port` are the registers and the state machine, without threads. `Controller` is the PCI function around
 //! them, `workers` the threads that do what commands say. A `Unit` is a device at a port.
 //!
-//! A port without a drive is not in PI, so that no driver waits for a link there. With no drive at all PI is zero,
-//! which 3.1.4 does not foresee; drivers then find no port.
+//! A port without a drive is not in PI, so that no driver waits for a link there, and NP ends with the last drive, so
+//! that none prepares for more. With no drive at all PI is zero, which 3.1.4 does not foresee; drivers then find no
+//! port.
 //!
 //! Not modelled: command completion coalescing, enclosure management, port multipliers, FIS-based switching, hot plug,
 //! link and device power states (the link is always active), the legacy IDE interface, the power management
@@ -14,6 +15,7 @@
 //! unit's own state.
 
 mod ata;
+mod cd;
 mod command;
 mod controller;
 mod drive;

@@ -405,7 +405,7 @@ impl Port {
         Err(Fatal::TaskFile)
     }
 
-    /// Software reset (Serial ATA 3.1, 11.4): with the bit the device ends what it does, without it starts again.
+    /// Software reset (Serial ATA 3.1, software reset protocol): with the bit the device ends what it does, without it starts again.
     fn device_control(&mut self, ram: &Ram, reset: bool) -> Result<(), HostBus> {
         if reset {
             self.abandon();

@@ -127,9 +127,8 @@ bitflags! {
 }
 
 impl Cap {
-    /// Everything that CAP says: besides the bits, the highest port and slot, and 6 Gb/s in ISS.
-    pub(super) const VALUE: u32 =
-        Self::all().bits() | PORTS as u32 - 1 | (SLOTS - 1) << 8 | 3 << 20;
+    /// Everything that CAP says but NP: the bits, the highest slot, and 6 Gb/s in ISS.
+    pub(super) const VALUE: u32 = Self::all().bits() | (SLOTS - 1) << 8 | 3 << 20;
 }
 
 impl Cmd {
@@ -222,7 +221,7 @@ pub(super) mod det {
     pub const ESTABLISHED: u32 = 3;
 }
 
-/// The status register of a device (ACS-3, 6.2.11 and earlier editions), as PxTFD and FISes show it.
+/// The status register of a device (ACS-3, Status field), as PxTFD and FISes show it.
 pub(super) mod status {
     /// An error; or for packet commands a check condition.
     pub const ERR: u8 = 0x01;

@@ -150,10 +150,15 @@ fn disks(run: &Run) -> Result<Vec<Disk>, Usage> {
 fn drives(run: &Run) -> Result<Vec<Drive>, Usage> {
     let access = access(run);
     let disk = |text: &String| values::disk("--ahci-disk", text, access).map(Drive::Disk);
-    let drives: Vec<Drive> = run.ahci_disks.iter().map(disk).collect::<Result<_, _>>()?;
+    let cd = |text: &String| values::disc("--cdrom", text).map(Drive::Cd);
+    let disks = run.ahci_disks.iter().map(disk);
+    let drives: Vec<Drive> = disks
+        .chain(run.cdroms.iter().map(cd))
+        .collect::<Result<_, _>>()?;
     if drives.len() > DRIVES_MAX {
         return Err(Usage(format!(
-            "{} drives are too many for the AHCI controller; give --ahci-disk at most {DRIVES_MAX} times",
+            "{} drives are too many for the AHCI controller; give --ahci-disk and --cdrom at most {DRIVES_MAX} times \
+             together",
             drives.len()
         )));
     }
@@ -162,7 +167,10 @@ fn drives(run: &Run) -> Result<Vec<Drive>, Usage> {
 
 /// Refuses `--keep` where nothing would be kept.
 fn check_keep(run: &Run, machine: &MachineSpec) -> Result<(), Usage> {
-    let ahci = machine.drives.iter().map(|Drive::Disk(disk)| disk);
+    let ahci = machine.drives.iter().filter_map(|drive| match drive {
+        Drive::Disk(disk) => Some(disk),
+        Drive::Cd(_) => None,
+    });
     let mut disks = machine.disks.iter().chain(ahci);
     if run.keep && !disks.any(|disk| disk.access == DiskAccess::Keep) {
         return Err(Usage(
@@ -293,6 +301,7 @@ mod tests {
             engine: some("soft"),
             disks: vec!["data:ro".to_owned(), "more.img".to_owned()],
             ahci_disks: vec!["sata".to_owned(), "sata2:ro".to_owned()],
+            cdroms: vec!["none".to_owned(), "a.iso".to_owned()],
             keep: false,
             pci_uart: true,
             kernel: some("/boot/vmlinuz"),
@@ -335,10 +344,12 @@ mod tests {
         ];
         assert_eq!(meant.machine.disks, expected);
         let expected = [
-            disk("sata", DiskAccess::ThrowAway),
-            disk("sata2", DiskAccess::ReadOnly),
+            Drive::Disk(disk("sata", DiskAccess::ThrowAway)),
+            Drive::Disk(disk("sata2", DiskAccess::ReadOnly)),
+            Drive::Cd(None),
+            Drive::Cd(Some("a.iso".into())),
         ];
-        assert_eq!(meant.machine.drives, expected.map(Drive::Disk));
+        assert_eq!(meant.machine.drives, expected);
         assert!(meant.machine.pci_uart);
         assert_eq!(meant.plan.start.argv, [b"ls".to_vec(), vec![0xff]]);
         assert_eq!(meant.plan.start.env, [b"A=1".to_vec()]);
@@ -447,6 +458,14 @@ mod tests {
             },
             Run {
                 modules: vec!["=text".to_owned()],
+                ..Run::default()
+            },
+            Run {
+                cdroms: vec![String::new()],
+                ..Run::default()
+            },
+            Run {
+                cdroms: vec!["none".to_owned(); DRIVES_MAX + 1],
                 ..Run::default()
             },
             Run {

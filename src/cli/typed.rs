@@ -16,6 +16,7 @@ const VALUED: &[(&str, Option<char>)] = &[
     ("--engine", None),
     ("--disk", None),
     ("--ahci-disk", None),
+    ("--cdrom", None),
     ("--kernel", None),
     ("--initrd", None),
     ("--module", None),
@@ -82,6 +83,10 @@ pub(super) struct Run {
     /// a raw disk image at the AHCI controller, with :ro for a read-only disk: /dev/sda and so on
     #[argh(option, long = "ahci-disk", arg_name = "file[:ro]")]
     pub(super) ahci_disks: Vec<String>,
+
+    /// a CD drive with this ISO image in it, or none: /dev/sr0 and so on
+    #[argh(option, long = "cdrom", arg_name = "file")]
+    pub(super) cdroms: Vec<String>,
 
     /// write the guest's changes to the images themselves, but for those with :ro
     #[argh(switch)]
@@ -401,6 +406,8 @@ mod tests {
             "--disk",
             "c",
             "--ahci-disk=d",
+            "--cdrom",
+            "none",
             "--keep",
             "--pci-uart",
             "--timeout",
@@ -426,6 +433,7 @@ mod tests {
             engine: some("soft"),
             disks: vec!["b:ro".to_owned(), "c".to_owned()],
             ahci_disks: vec!["d".to_owned()],
+            cdroms: vec!["none".to_owned()],
             keep: true,
             pci_uart: true,
             kernel: some("k"),

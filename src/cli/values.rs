@@ -6,6 +6,7 @@ use crate::spec::{
 };
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 const PAGE: u64 = 4 * KIB;
@@ -73,6 +74,19 @@ pub(super) fn disk(flag: &str, text: &str, access: DiskAccess) -> Result<Disk, U
         path: path.into(),
         access,
     })
+}
+
+/// `FILE`, the image of a disc in a CD drive, or `none` for a drive without one.
+pub(super) fn disc(flag: &str, text: &str) -> Result<Option<PathBuf>, Usage> {
+    match text {
+        "none" => Ok(None),
+        "" => Err(Usage::value(
+            flag,
+            text,
+            "the name of a disc's image, or none for an empty drive",
+        )),
+        path => Ok(Some(path.into())),
+    }
 }
 
 /// `--timeout`: whole seconds, or with s, m or h.

@@ -1,6 +1,7 @@
 //! The one narrative from a `MachineSpec` to a running machine, top to bottom: memory, what goes into it, interrupt
 //! wires, chips, PCI, threads.
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -30,7 +31,7 @@ use crate::chipset::uart::SerialPort;
 use crate::engine::soft::Soft;
 use crate::layout::{self, Span, irq, port, slot};
 use crate::pci::{self, Function, HostBridge, LpcBridge, Plug};
-use crate::spec::{self, MachineSpec, MemorySize};
+use crate::spec::{self, DiskAccess, MachineSpec, MemorySize};
 use crate::virtio::{Blk, Model, Net, Rnd, VirtioPci};
 
 /// What leads out of the machine.
@@ -142,9 +143,19 @@ fn open_drives(spec: &MachineSpec) -> Result<Vec<ahci::Drive>, BuildError> {
         let serial = format!("xlaunch-ahci-{port}");
         Ok(match drive {
             spec::Drive::Disk(disk) => ahci::Drive::Disk(Disk::open(disk)?, serial),
+            spec::Drive::Cd(None) => ahci::Drive::Cd(None, serial),
+            spec::Drive::Cd(Some(path)) => ahci::Drive::Cd(Some(open_disc(path)?), serial),
         })
     };
     spec.drives.iter().enumerate().map(open).collect()
+}
+
+fn open_disc(path: &Path) -> Result<Disk, BuildError> {
+    let disc = spec::Disk {
+        path: path.to_owned(),
+        access: DiskAccess::ReadOnly,
+    };
+    Ok(Disk::open(&disc)?)
 }
 
 /// The slots of so many disks: the first has its own.

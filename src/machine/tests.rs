@@ -16,7 +16,7 @@ use crate::backend::console::{Output, serial_line};
 use crate::bus::map::Space;
 use crate::firmware::acpi;
 use crate::layout::port;
-use crate::spec::{CpuCount, Disk, DiskAccess, Engine, Image, MachineSpec, MemorySize, Net};
+use crate::spec::{CpuCount, Disk, DiskAccess, Drive, Engine, Image, MachineSpec, MemorySize, Net};
 
 /// `mov ax, 0x3400; mov dx, 0x404; out dx, ax`: SLP_EN with the type of S5.
 const POWER_OFF: &[u8] = b"\x66\xb8\x00\x34\x66\xba\x04\x04\x66\xef";
@@ -190,12 +190,23 @@ fn the_most_of_everything_fits() {
     let path = disk.path().to_owned();
     let access = DiskAccess::ThrowAway;
     spec.disks = vec![Disk { path, access }; build::DISKS];
+    let drive = Drive::Disk(spec.disks[0].clone());
+    spec.drives = vec![drive.clone(), drive.clone(), drive.clone(), Drive::Cd(None)];
+    spec.drives
+        .push(Drive::Cd(Some(spec.disks[0].path.clone())));
+    spec.drives.push(drive.clone());
     let (machine, _) = start(&spec);
     assert_eq!(machine.wait(), Outcome::PoweredOff);
     spec.disks.push(spec.disks[0].clone());
     assert_eq!(
         refused(&spec),
         "cannot attach 18 disks: the machine has room for 17; name fewer"
+    );
+    spec.disks.clear();
+    spec.drives.push(drive);
+    assert_eq!(
+        refused(&spec),
+        "cannot attach 7 drives: the AHCI controller has 6 ports; name fewer"
     );
 }
 

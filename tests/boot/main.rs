@@ -6,6 +6,7 @@
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 
+mod ahci;
 mod cpus;
 mod debian;
 mod disk;

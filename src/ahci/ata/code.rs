@@ -1,4 +1,4 @@
-//! Commands of an ATA disk (ACS-3, chapter 7), and how they address and move data.
+//! Commands of an ATA disk (ACS-3, chapter 7, by code), and how they address and move data.
 
 /// How a command's data goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub(super) enum Operation {
     CheckPower,
 }
 
-/// Power modes (ACS-3, 4.15). Nothing but CHECK POWER MODE tells them apart, except for sleep.
+/// Power modes (ACS-3, Power Management feature set). Nothing but CHECK POWER MODE tells them apart, except for sleep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Power {
     /// Active, or idle.
@@ -51,7 +51,7 @@ pub(super) enum Power {
 }
 
 impl Operation {
-    /// The meaning of a command code. What is none of these is aborted, and so is NOP, which does nothing else (7.17).
+    /// The meaning of a command code. What is none of these is aborted, and so is NOP, which does nothing else.
     pub(super) fn decode(code: u8) -> Option<Self> {
         use Protocol::{Dma, Multiple, Pio, Queued};
         use Reach::{Lba28, Lba48};
@@ -95,7 +95,7 @@ impl Operation {
     }
 }
 
-/// The error register (ACS-3, 6.2.6).
+/// The error register (ACS-3, Error field).
 pub(in crate::ahci) mod error {
     /// The device cannot do that.
     pub(in crate::ahci) const ABRT: u8 = 0x04;
@@ -105,7 +105,7 @@ pub(in crate::ahci) mod error {
     pub(in crate::ahci) const UNC: u8 = 0x40;
 }
 
-/// The device register (ACS-3, 6.2.4): the address is an LBA.
+/// The device register (ACS-3, Device field): the address is an LBA.
 pub(super) const DEVICE_LBA: u8 = 0x40;
 /// The device register of a queued write: the data must be on the medium at the end.
 pub(super) const DEVICE_FUA: u8 = 0x80;

@@ -1,4 +1,4 @@
-//! IDENTIFY DEVICE data (ACS-3, 7.12.7): 256 words in which a disk says what it is.
+//! IDENTIFY DEVICE data (ACS-3): 256 words in which a disk says what it is.
 
 use super::settings::{MULTIPLE_MAX, Settings};
 

@@ -5,11 +5,11 @@ use super::{Ata, QueueError};
 
 /// Log addresses.
 const DIRECTORY: u8 = 0x00;
-/// NCQ command error (A.14).
+/// NCQ command error.
 pub(super) const QUEUE_ERROR: u8 = 0x10;
-/// NCQ send and receive (A.17).
+/// NCQ send and receive.
 const SEND_RECEIVE: u8 = 0x13;
-/// IDENTIFY DEVICE data (A.11).
+/// IDENTIFY DEVICE data.
 const IDENTIFY: u8 = 0x30;
 
 /// The logs besides the directory, and how many pages each has.
@@ -39,7 +39,7 @@ impl Ata {
     }
 }
 
-/// The directory (A.2): version 1, then a word a log.
+/// The directory: version 1, then a word a log.
 fn directory() -> Page {
     let mut page = [0; 512];
     page[0] = 1;
@@ -72,14 +72,14 @@ fn send_receive() -> Page {
     page
 }
 
-/// The list of pages (A.11.3): how many, then their numbers.
+/// The list of pages: how many, then their numbers.
 fn identify_pages() -> Page {
     let mut page = header(0);
     page[8..12].copy_from_slice(&[3, 0, 1, 2]);
     page
 }
 
-/// Capacity (A.11.4), each quadword with bit 63 for its validity: sectors, then sector sizes.
+/// Capacity, each quadword with bit 63 for its validity: sectors, then sector sizes.
 fn capacity(sectors: u64) -> Page {
     const VALID: u64 = 1 << 63;
     const PHYSICAL: u64 = 1 << 62;

@@ -1,4 +1,4 @@
-//! An ATA disk (ACS-3, T13/2161-D; sections of it unless said otherwise): LBA48, NCQ with 32 tags, TRIM, FUA, a
+//! An ATA disk (ACS-3, T13/2161-D, whose commands are cited by name): LBA48, NCQ with 32 tags, TRIM, FUA, a
 //! write cache, logs. It calls itself an SSD with 512-byte sectors, eight of them in a block.
 //!
 //! A trimmed range reads as zeros from then on, since trimming is writing zeros without taking up space. With the
@@ -8,7 +8,7 @@
 //! power management, standby timers, streaming, microcode, SMART but for its status. All of them abort.
 
 mod code;
-mod identify;
+pub(super) mod identify;
 mod log_pages;
 mod settings;
 
@@ -24,7 +24,7 @@ use super::unit::{Reply, Unit};
 use crate::backend::disk::{Disk, SECTOR};
 pub(super) use code::error;
 use code::{DEVICE_FUA, DEVICE_LBA, Operation, Power, Protocol, Reach};
-use settings::Settings;
+pub(super) use settings::Settings;
 
 /// A disk.
 pub(super) struct Ata {
@@ -116,7 +116,7 @@ impl Ata {
         }
     }
 
-    /// After an error among queued commands only its log is served (13.7.2.2 of Serial ATA 3.1); asleep, nothing is.
+    /// After an error among queued commands only its log is served (Serial ATA 3.1, NCQ error recovery); asleep, nothing is.
     fn check_state(&self, operation: Operation, command: &Command) -> Result<(), Failure> {
         let asleep = self.settings().power == Power::Sleep;
         let reads_log = matches!(operation, Operation::ReadLog(_))
@@ -189,7 +189,7 @@ impl Ata {
         self.done(command, Some(()))
     }
 
-    /// SEND FPDMA QUEUED (7.47): of its subcommands only DATA SET MANAGEMENT, with its features in AUXILIARY.
+    /// SEND FPDMA QUEUED: of its subcommands only DATA SET MANAGEMENT, with its features in AUXILIARY.
     fn send_queued(&self, command: &Command, data: &mut Data<'_>) -> Result<Reply, Failure> {
         const DATA_SET_MANAGEMENT: u16 = 0;
         if command.count >> 8 & 0x1f != DATA_SET_MANAGEMENT {
@@ -203,7 +203,7 @@ impl Ata {
         })
     }
 
-    /// DATA SET MANAGEMENT (7.6): ranges of 48 bits of address and 16 of length, in `blocks` blocks of 512 bytes. All
+    /// DATA SET MANAGEMENT: ranges of 48 bits of address and 16 of length, in `blocks` blocks of 512 bytes. All
     /// are checked before the first is touched.
     fn trim(
         &self,
@@ -312,7 +312,7 @@ impl Ata {
         Ok(moved(command, true, protocol, pages.len() as u64, SECTOR))
     }
 
-    /// READ NATIVE MAX ADDRESS (ATA8-ACS, 7.32): the last sector, and nothing is hidden behind it.
+    /// READ NATIVE MAX ADDRESS (ATA8-ACS): the last sector, and nothing is hidden behind it.
     fn native_max(&self, command: &Command, reach: Reach) -> Reply {
         let last = self.disk.sectors() - 1;
         let mut registers = Registers::of(command);
@@ -326,7 +326,7 @@ impl Ata {
         Reply::new(registers)
     }
 
-    /// SMART (7.52): on, off, and whether the disk is well, which is told by keeping the key in the LBA.
+    /// SMART: on, off, and whether the disk is well, which is told by keeping the key in the LBA.
     fn smart(&self, command: &Command) -> Result<Reply, Failure> {
         const KEY: u64 = 0xc2_4f00;
         const ENABLE: u8 = 0xd8;
@@ -343,7 +343,7 @@ impl Ata {
         self.done(command, Some(()))
     }
 
-    /// CHECK POWER MODE (7.3).
+    /// CHECK POWER MODE: the mode in the count.
     fn check_power(&self, command: &Command) -> Reply {
         let mut registers = Registers::of(command);
         registers.count = match self.settings().power {
@@ -376,6 +376,7 @@ fn moved(command: &Command, to_host: bool, protocol: Protocol, len: u64, block: 
                 to_host,
                 interrupt: to_host || len > block,
                 count: ((len - 1) % block + 1) as u16,
+                reason: None,
             });
         }
     }
@@ -384,7 +385,7 @@ fn moved(command: &Command, to_host: bool, protocol: Protocol, len: u64, block: 
 
 impl Unit for Ata {
     fn signature(&self) -> Registers {
-        // 01h in the error register: all is well (7.9.4).
+        // 01h in the error register: all is well (EXECUTE DEVICE DIAGNOSTIC).
         Registers {
             status: status::IDLE,
             error: 1,

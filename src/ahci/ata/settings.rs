@@ -1,18 +1,18 @@
-//! What a driver can set: SET FEATURES (ACS-3, 7.45), SET MULTIPLE MODE, power.
+//! What a driver can set: SET FEATURES and SET MULTIPLE MODE (ACS-3), power.
 
 use super::code::Power;
 use crate::ahci::fis::Command;
 
 /// The settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Settings {
+pub(in crate::ahci) struct Settings {
     pub(super) write_cache: bool,
     pub(super) look_ahead: bool,
     pub(super) smart: bool,
     /// Sectors in a block of READ and WRITE MULTIPLE; 0 where these are not allowed.
     pub(super) multiple: u8,
     /// The transfer mode, as SET FEATURES encodes it. It has no effect: Serial ATA has one speed.
-    pub(super) mode: u8,
+    pub(in crate::ahci) mode: u8,
     pub(super) power: Power,
     /// Whether a software reset leaves all this alone.
     keep: bool,
@@ -21,7 +21,7 @@ pub(super) struct Settings {
 /// The most sectors in a block of READ and WRITE MULTIPLE.
 pub(super) const MULTIPLE_MAX: u8 = 16;
 
-/// Ultra DMA mode 6 (7.45.8).
+/// Ultra DMA mode 6.
 const ULTRA_DMA_6: u8 = 0x46;
 
 impl Default for Settings {
@@ -40,7 +40,7 @@ impl Default for Settings {
 
 impl Settings {
     /// SET FEATURES; none where there is no such feature.
-    pub(super) fn set_feature(&mut self, command: &Command) -> Option<()> {
+    pub(in crate::ahci) fn set_feature(&mut self, command: &Command) -> Option<()> {
         match command.features as u8 {
             0x02 => self.write_cache = true,
             0x82 => self.write_cache = false,
@@ -54,7 +54,7 @@ impl Settings {
         Some(())
     }
 
-    /// SET MULTIPLE MODE (7.46): a power of two of sectors, or zero.
+    /// SET MULTIPLE MODE: a power of two of sectors, or zero.
     pub(super) fn set_multiple(&mut self, command: &Command) -> Option<()> {
         let sectors = command.count as u8;
         if sectors > MULTIPLE_MAX || sectors != 0 && !sectors.is_power_of_two() {
@@ -64,7 +64,7 @@ impl Settings {
         Some(())
     }
 
-    /// A reset, by the link or by software, which may leave settings alone (7.45.13).
+    /// A reset, by the link or by software, which may leave settings alone (SET FEATURES, 66h).
     pub(super) fn reset(&mut self, by_link: bool) {
         let kept = *self;
         *self = Self::default();

@@ -1,5 +1,6 @@
 //! A tiny driver: it sets a port up as a guest would, builds commands in guest memory and issues them.
 
+mod cd;
 mod disk;
 mod hostile;
 mod registers;

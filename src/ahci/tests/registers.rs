@@ -14,8 +14,8 @@ fn one() -> Driver {
 #[test]
 fn the_hba_says_what_it_is() {
     let mut driver = one();
-    // 6 ports, 32 slots, PMD, AHCI only, generation 3, CLO, NCQ, 64 bits.
-    assert_eq!(driver.get(0), 0xc134_9f05);
+    // 1 port, 32 slots, PMD, AHCI only, generation 3, CLO, NCQ, 64 bits.
+    assert_eq!(driver.get(0), 0xc134_9f00);
     assert_eq!(driver.get(GHC), 0x8000_0000);
     assert_eq!(driver.get(0x10), 0x0001_0301);
     assert_eq!(driver.get(PI), 1);
@@ -24,7 +24,10 @@ fn the_hba_says_what_it_is() {
         driver.set(offset, u32::MAX);
         assert_eq!(driver.get(offset), 0, "{offset:#x}");
     }
-    assert_eq!(empty().get(PI), 0);
+    assert_eq!((empty().get(PI), empty().get(0)), (0, 0xc134_9f00));
+    let drives = (0..6).map(|_| disk(8, DiskAccess::ReadOnly)).collect();
+    let mut full = Driver::new(drives);
+    assert_eq!((full.get(PI), full.get(0)), (0x3f, 0xc134_9f05));
 }
 
 #[test]

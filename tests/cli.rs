@@ -108,6 +108,41 @@ fn bzimage_header() -> Vec<u8> {
     image
 }
 
+/// A multiboot kernel by its header's addresses, which also has these flags: it sends the first two bytes of its
+/// second module and a newline to COM1, and powers the machine off.
+fn multiboot(flags: u32) -> Vec<u8> {
+    const MAGIC: u32 = 0x1bad_b002;
+    let flags = flags | 1 << 16;
+    let checksum = 0_u32.wrapping_sub(MAGIC).wrapping_sub(flags);
+    let (at, entry) = (0x2_0000, 0x2_0020);
+    let header = [MAGIC, flags, checksum, at, at, 0, 0, entry];
+    let code: [&[u8]; 6] = [
+        b"\x8b\x73\x18\x8b\x76\x10", // mov esi, [ebx + mods_addr]; mov esi, [esi + 16]
+        b"\x66\xba\xf8\x03",         // mov dx, 0x3f8
+        b"\xac\xee\xac\xee",         // lodsb; out dx, al; lodsb; out dx, al
+        b"\xb0\x0a\xee",             // mov al, 10; out dx, al
+        b"\x66\xb8\x00\x34\x66\xba\x04\x04\x66\xef", // mov ax, 0x3400; mov dx, 0x404; out dx, ax
+        b"\xf4\xeb\xfd",             // hlt; jmp back
+    ];
+    [header.map(u32::to_le_bytes).as_flattened(), &code.concat()].concat()
+}
+
+#[test]
+fn a_multiboot_kernel_gets_its_modules_and_a_mebibyte() {
+    let mut place = Place::new();
+    let kernel = place.file("kernel", &multiboot(0));
+    let (initrd, module) = (place.file("i", b"initrd"), place.file("m", b"hi"));
+    let module = format!("--module={}=text", text(&module));
+    let arguments = ["run", "--kernel", text(&kernel), "--initrd", text(&initrd)];
+    let mut command = place.command(&arguments);
+    let command = command.args([&module, "-m1M", "-c1", "--verbose"]);
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.lines().any(|line| line == "hi"), "{stderr}");
+    assert!(stderr.contains("powered off before its init"), "{stderr}");
+    assert_eq!(output.status.code(), Some(123), "{stderr}");
+}
+
 #[test]
 fn usage_errors_are_one_sentence_and_125() {
     let place = Place::new();
@@ -212,8 +247,10 @@ fn kernels_that_are_no_kernels_say_what_they_are() {
         file.write_all_at(&bzimage_header(), 0).unwrap();
         path
     };
+    let demanding = |place: &mut Place| place.file("demanding", &multiboot(1 << 2));
     type Make<'a> = &'a dyn Fn(&mut Place) -> PathBuf;
-    let cases: [(Make<'_>, &str); 7] = [
+    let cases: [(Make<'_>, &str); 8] = [
+        (&demanding, "demands 0x4"),
         (&missing, "no such file"),
         (&directory, "directory"),
         (&fifo, "FIFO"),

@@ -7,6 +7,7 @@
 
 mod clock;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc;
@@ -16,7 +17,7 @@ use std::{env, fs, io::Read};
 
 use xlaunch::backend::console::{Output, serial_line};
 use xlaunch::machine::{Cables, Machine, Outcome, build};
-use xlaunch::spec::{CpuCount, Engine, Image, MachineSpec, MemorySize, Net};
+use xlaunch::spec::{CpuCount, Engine, Image, MachineSpec, MemorySize, Module, Net};
 
 /// Every engine that can run here.
 const ENGINES: [Engine; 1] = [Engine::Soft];
@@ -31,6 +32,11 @@ const GIB: u64 = 1 << 30;
 #[test]
 fn smp() {
     Guest::new("smp").cpus(4).passes();
+}
+
+#[test]
+fn storm() {
+    Guest::new("storm").cpus(4).passes();
 }
 
 #[test]
@@ -83,10 +89,14 @@ fn modes() {
     Guest::new("modes").passes();
 }
 
-/// The least memory that a machine can have.
+/// The least memory that a machine can have, and all that multiboot tells.
 #[test]
 fn tiny() {
-    Guest::new("tiny").passes();
+    let module = Module {
+        image: Image::Bundled(b"mode"),
+        cmdline: "ext".to_owned(),
+    };
+    Guest::new("tiny").module(module).passes();
 }
 
 /// Memory above 4 GiB; the host has to give only what is touched.
@@ -109,6 +119,7 @@ struct Guest {
     name: &'static str,
     cpus: u8,
     memory: u64,
+    modules: Vec<Module>,
 }
 
 impl Guest {
@@ -118,6 +129,7 @@ impl Guest {
             name,
             cpus: 1,
             memory: MIB,
+            modules: Vec::new(),
         }
     }
 
@@ -127,6 +139,11 @@ impl Guest {
 
     fn memory(self, memory: u64) -> Self {
         Self { memory, ..self }
+    }
+
+    fn module(self, module: Module) -> Self {
+        let modules = vec![module];
+        Self { modules, ..self }
     }
 
     /// Runs it on every engine and demands what its source promises.
@@ -155,7 +172,7 @@ impl Guest {
             engine,
             kernel: Image::File(kernel.to_owned()),
             initrd: None,
-            modules: Vec::new(),
+            modules: self.modules.clone(),
             cmdline: "one two".to_owned(),
             disks: Vec::new(),
             drives: Vec::new(),
@@ -184,26 +201,23 @@ fn promised(source: &str) -> String {
     format!("{}done {}\n", lines.concat(), lines.len())
 }
 
-/// The lines that are not as expected, each behind the last that was.
+/// The lines that are not as expected, the first few.
 fn differences(text: &str, expected: &str) -> String {
-    let mut expected = expected.lines();
-    let mut last = "the beginning";
-    let mut report = String::new();
-    for line in text.lines() {
-        if expected.next() == Some(line) {
-            last = line;
-        } else {
-            report += &format!("  {line} (after {last:?})\n");
-        }
-    }
-    report + &format!("  expected next: {:?}", expected.next())
+    let (mut lines, mut expected) = (text.lines(), expected.lines());
+    let pairs = std::iter::from_fn(|| match (lines.next(), expected.next()) {
+        (None, None) => None,
+        (line, wanted) => Some((line.unwrap_or("the end"), wanted.unwrap_or("the end"))),
+    });
+    let different = pairs.filter(|(line, wanted)| line != wanted).take(20);
+    different
+        .map(|(line, wanted)| format!("  {line}, instead of {wanted:?}\n"))
+        .collect()
 }
 
 /// Makes the guest's kernel, or says why that cannot be done here.
 fn assemble(name: &str) -> Result<PathBuf, String> {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
     fs::create_dir_all(&out).unwrap();
-    let probe = out.join(format!("{name}.probe.o"));
     let tool = |command: &mut Command| {
         let output = command.output().map_err(|error| error.to_string())?;
         let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -215,18 +229,24 @@ fn assemble(name: &str) -> Result<PathBuf, String> {
         command.arg("assembler-with-cpp").arg(source);
         tool(command.arg("-o").arg(object))
     };
-    let link = |object: &Path, kernel: &Path| {
+    let ld = |more: &[&OsStr], object: &Path, linked: &Path| {
         let mut command = Command::new("ld");
-        command.args(["-m", "elf_i386", "--no-warn-rwx-segments", "-T"]);
-        command.arg(directory().join("guest.ld")).arg(object);
-        tool(command.arg("-o").arg(kernel))
+        command.args(["-m", "elf_i386"]).args(more).arg(object);
+        tool(command.arg("-o").arg(linked))
     };
     let (object, kernel) = (out.join(format!("{name}.o")), out.join(name));
-    let prelude = directory().join("prelude.S");
-    let possible = gcc(&prelude, &probe);
-    possible.map_err(|error| format!("there is no gcc here that assembles for x86: {error}"))?;
+    // The prelude alone is right: if it cannot be made, nothing can.
+    let probe = gcc(&directory().join("prelude.S"), &object);
+    let probe = probe.and_then(|()| ld(&["-r".as_ref()], &object, &kernel));
+    probe.map_err(|error| format!("no gcc and ld here that make x86 code: {error}"))?;
+    let script = directory().join("guest.ld");
+    let options = [
+        "--no-warn-rwx-segments".as_ref(),
+        "-T".as_ref(),
+        script.as_os_str(),
+    ];
     let made = gcc(&directory().join(name).with_extension("S"), &object);
-    made.and_then(|()| link(&object, &kernel))
+    made.and_then(|()| ld(&options, &object, &kernel))
         .unwrap_or_else(|complaint| panic!("cannot assemble {name}:\n{complaint}"));
     Ok(kernel)
 }

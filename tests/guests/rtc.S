@@ -154,6 +154,7 @@ main:
         andl    $0x90, %eax
         expect  "and says so", $0x90
         read    C
+        andl    $0x90, %eax
         expect  "until it is read", $0
         write   B, 0x02
 
@@ -225,30 +226,32 @@ main:
         ret
 
 until_:
-        movl    $1000000, %ebx
-1:      movl    %esi, %eax
-        outb    %al, $0x70
-        xorl    %eax, %eax
-        inb     $0x71, %al
+        call    ten_seconds
+1:      call    indexed
         cmpl    %edi, %eax
         je      2f
-        delay_us 10
-        decl    %ebx
-        jnz     1b
+        call    is_waiting
+        jc      1b
+        call    indexed
 2:      ret
 
 until_bits_:
-        movl    $1000000, %ebx
-1:      movl    %esi, %eax
+        call    ten_seconds
+1:      call    indexed
+        testl   %edi, %eax
+        jnz     2f
+        call    is_waiting
+        jc      1b
+        call    indexed
+2:      ret
+
+/* EAX = the register with the index in ESI. */
+indexed:
+        movl    %esi, %eax
         outb    %al, $0x70
         xorl    %eax, %eax
         inb     $0x71, %al
-        testl   %edi, %eax
-        jnz     2f
-        delay_us 10
-        decl    %ebx
-        jnz     1b
-2:      ret
+        ret
 
 read_c:
         movb    $C, %al

@@ -12,7 +12,20 @@ main:
         movl    8(%ebx), %eax
         expect  "none from 1 MiB on", $0
         movl    20(%ebx), %eax
-        expect  "no modules", $0
+        expect  "one module", $1
+        movl    24(%ebx), %esi
+        movl    (%esi), %edi
+        movl    %edi, %eax
+        andl    $0xfff, %eax
+        expect  "on a page", $0
+        movl    4(%esi), %eax
+        subl    %edi, %eax
+        expect  "of four bytes", $4
+        movl    (%edi), %eax
+        expect  "which are there", $0x65646f6d
+        movl    8(%esi), %edi
+        movl    (%edi), %eax
+        expect  "with a text", $0x747865
         movl    16(%ebx), %esi
         lodsl
         expect  "the command line", $0x20656e6f

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 const UNREACHABLE: i32 = 77;
 
 /// Debian's cloud and generic kernel, as scripts/debian-kernels keeps them; nothing, and why, where there are none.
-fn kernels() -> Option<[PathBuf; 2]> {
+pub fn kernels() -> Option<[PathBuf; 2]> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/debian-kernels");
     let output = Command::new(path).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);

@@ -15,6 +15,7 @@ mod kernel;
 mod launcher;
 mod memory;
 mod net;
+mod parsers;
 mod streams;
 mod stress;
 mod terminal;

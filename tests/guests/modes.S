@@ -1,6 +1,7 @@
 /*
  * From 32-bit mode to real mode and back, and to 64-bit mode and back (SDM volume 3, 10.9 and 10.8.5), with interrupts
- * in each. What the modes do in detail, the CPU's own tests look at.
+ * in each; to virtual-8086 mode and back (21.2), and to another task and back (8.3). What the modes do in detail, the
+ * CPU's own tests look at.
  */
 #include "prelude.S"
 
@@ -61,7 +62,143 @@ main:
         settle
         hits    V
         expect  "interrupts are those of 32-bit mode again", $1
+
+        // Tasks, for the stack of the first is what virtual-8086 mode needs.
+        call    make_tasks
+        lcall   $TASK, $0
+        movl    ran, %eax
+        expect  "another task runs, nested, linked to the first", $0x4000+FIRST
+        movl    %cr0, %eax
+        andl    $8, %eax
+        expect  "the switch leaves a trace for the FPU", $8
+        clts
+        movzbl  tables_end - 3, %eax
+        expect  "the task is available again", $0x89
+        movzbl  tables_end - 11, %eax
+        expect  "and the first is busy", $0x8b
+
+        // Virtual-8086 mode: a store, then two instructions that it must not execute.
+        movl    $0, SOFT
+        call    to_virtual_8086
+        movl    SOFT, %eax
+        expect  "virtual-8086 mode addresses as real mode does", $0x1234
+        movl    faults, %eax
+        expect  "INT and HLT are #GP there", $2
+        movl    flags_seen, %eax
+        andl    $0x20000, %eax
+        expect  "the flag says where they come from", $0x20000
+        movl    cs_seen, %eax
+        expect  "and the selector is a paragraph", $BLOB>>4
+        call    load_tables
         ret
+
+/* ---- Tasks and virtual-8086 mode -------------------------------------------------------------------------- */
+
+        .set    FIRST, 0x30
+        .set    TASK, 0x38
+
+/* Has two tasks, of which this is the first. */
+make_tasks:
+        movl    $gdt, %esi
+        movl    $tables, %edi
+        movl    $6 * 2, %ecx
+        rep movsl
+        movl    $first, %eax
+        call    describe
+        movl    $second, %eax
+        call    describe
+        lgdt    tables_pointer
+        movl    $stack_0 + 1024, first + 4
+        movl    $DATA32, first + 8
+        movl    $104<<16, first + 100
+        movw    $FIRST, %ax
+        ltr     %ax
+        movl    $task, second + 32
+        movl    $2, second + 36
+        movl    $stack_0 + 512, second + 56
+        movl    $DATA32, second + 72
+        movl    $CODE32, second + 76
+        movl    $DATA32, second + 80
+        movl    $DATA32, second + 84
+        movl    $104<<16, second + 100
+        ret
+
+/* A descriptor at EDI for the TSS at EAX, of 104 bytes. */
+describe:
+        movl    %eax, %edx
+        shll    $16, %eax
+        movw    $103, %ax
+        stosl
+        movl    %edx, %eax
+        shrl    $16, %eax
+        movzbl  %al, %eax
+        orl     $0x8900, %eax
+        stosl
+        ret
+
+/* The other task: notes NT, and where it came from. */
+task:
+        pushfl
+        popl    %eax
+        andl    $0x4000, %eax
+        movzwl  second, %edx
+        addl    %edx, %eax
+        movl    %eax, ran
+        iretl
+
+to_virtual_8086:
+        pushal
+        movl    %esp, saved_stack
+        movl    $code_8086, %esi
+        movl    $BLOB, %edi
+        movl    $code_8086_end - code_8086, %ecx
+        rep movsb
+        movl    $protection, %eax
+        movw    %ax, idt + 8 * 13
+        shrl    $16, %eax
+        movw    %ax, idt + 8 * 13 + 6
+        pushl   $0
+        pushl   $0
+        pushl   $(BLOB >> 4)
+        pushl   $0
+        pushl   $(BLOB >> 4)
+        pushl   $0xe00
+        pushl   $0x20002
+        pushl   $(BLOB >> 4)
+        pushl   $0
+        iretl
+
+/* #GP from there: over the first instruction, and out at the second. */
+protection:
+        pushl   %eax
+        movw    $DATA32, %ax
+        movw    %ax, %ds
+        movw    %ax, %es
+        incl    faults
+        movl    12(%esp), %eax
+        movl    %eax, cs_seen
+        movl    16(%esp), %eax
+        movl    %eax, flags_seen
+        cmpl    $1, faults
+        jne     1f
+        addl    $2, 8(%esp)
+        popl    %eax
+        addl    $4, %esp
+        iretl
+1:      movl    saved_stack, %esp
+        popal
+        ret
+
+        .section .rodata
+        .code16
+code_8086:
+        movw    $0x1234, %ax
+        movw    %ax, SOFT - BLOB
+        int     $0x80
+        hlt
+code_8086_end:
+        .code32
+        .text
 
 /* ---- Real mode -------------------------------------------------------------------------------------------- */
 
@@ -213,7 +350,22 @@ idt_64_pointer:
         .word   16 * 256 - 1
         .long   idt_64
 
+tables_pointer:
+        .word   tables_end - tables - 1
+        .long   tables
+
         .bss
+        .balign 8
+tables: .skip   8 * 8
+tables_end:
+first:  .skip   104
+second: .skip   104
+stack_0: .skip  1024
+ran:    .skip   4
+faults: .skip   4
+flags_seen: .skip 4
+cs_seen: .skip  4
+
         .balign 4096
 level_4: .skip  4096
 directory_pointers: .skip 4096

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::multiboot;
 use super::*;
 
 /// A kernel of one segment at 16 MiB: 4 KiB of bytes and 8 KiB of zeros, entered at its 0x100th byte; with a PVH note
@@ -79,6 +80,22 @@ fn a_pvh_note_comes_first() {
         Entry::Pvh(0x100_0040)
     );
     assert!(refused(&kernel(Some(0x2000))).contains("PVH entry is 0x2000"));
+}
+
+#[test]
+fn a_32_bit_file_needs_a_pvh_note() {
+    let mut file = multiboot::tests::kernel(0x10_0000);
+    file[0x100..0x10c].fill(0);
+    assert!(refused(&file).contains("a 32-bit ELF file without"));
+    // A second program header, behind the first at 52, for a note at 0xc0.
+    file[44] = 2;
+    for (i, field) in [4, 0xc0, 0, 0, 20, 20_u32].into_iter().enumerate() {
+        file[84 + 4 * i..][..4].copy_from_slice(&field.to_le_bytes());
+    }
+    file[0xc0..0xcc].copy_from_slice(&[4, 0, 0, 0, 4, 0, 0, 0, 18, 0, 0, 0]);
+    file[0xcc..0xd0].copy_from_slice(b"Xen\0");
+    file[0xd0..0xd4].copy_from_slice(&0x10_0040_u32.to_le_bytes());
+    assert_eq!(parse(&file).unwrap().entry, Entry::Pvh(0x10_0040));
 }
 
 #[test]

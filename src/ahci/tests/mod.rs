@@ -3,6 +3,7 @@
 mod cd;
 mod disk;
 mod hostile;
+mod queue;
 mod registers;
 
 use std::os::unix::fs::FileExt;

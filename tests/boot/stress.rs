@@ -24,7 +24,7 @@ fn storm(xlaunch: &Program, seconds: u32) {
         "{SUMS}; cat > /tmp/storm && chmod 755 /tmp/storm && sums before
         /tmp/storm {seconds} || exit
         sums after; cat /sys/devices/system/cpu/online
-        dmesg | grep -iE 'lockup|stall|hung|blocked for|lost|spurious|WARNING|BUG' || echo quiet"
+        dmesg | grep -E 'lockup|detected stall|self-detected|blocked for|[Ll]ost|purious|WARNING:|BUG:' || echo quiet"
     );
     let running = xlaunch.start(&["-c", "4", &image, "--", "sh", "-c", &script]);
     let finished = running.finish_with(std::fs::read(&program).unwrap());

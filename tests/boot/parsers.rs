@@ -1,7 +1,7 @@
 //! Linux's parsers of ACPI and PNP, at their strictest and with debugging on, and the serial port on the PCI bus, which Debian's
 //! generic kernel finds by its class: one boot shows both.
 
-use crate::debian::kernels;
+use crate::debian::fetched;
 use crate::disk::script;
 use crate::launcher::{Program, Running};
 use std::fs::File;
@@ -42,12 +42,12 @@ fn strict_parsers_do_not_complain_and_the_pci_serial_port_carries_bytes_both_way
     let Some(xlaunch) = Program::find() else {
         return;
     };
-    let Some([_, kernel]) = kernels() else {
+    let Some(kernels) = fetched("kernel", &["amd64"]) else {
         return;
     };
     let place = TempDir::new().unwrap();
     let initrd = place.path().join("initrd");
-    let list = kernel.join("list");
+    let list = kernels[0].join("list");
     script(
         "guest/build-initrd",
         &[initrd.to_str().unwrap(), list.to_str().unwrap()],
@@ -62,7 +62,7 @@ fn strict_parsers_do_not_complain_and_the_pci_serial_port_carries_bytes_both_way
         echo log; dmesg -r";
     let mut running = xlaunch.start(&[
         "--kernel",
-        kernel.join("vmlinuz").to_str().unwrap(),
+        kernels[0].join("vmlinuz").to_str().unwrap(),
         "--initrd",
         initrd.to_str().unwrap(),
         "--append",

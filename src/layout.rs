@@ -335,6 +335,17 @@ pub const PIRQ_IRQ: [u8; PIRQS] = [10, 11, 5, 7, 10, 11, 5, 7];
 /// ISA interrupts that a PIRQ wire may be routed to, a bit each: 5, 7, 10, 11, 12, 14 and 15.
 pub const PIRQ_IRQ_POSSIBLE: u16 = 0xdca0;
 
+/// ISA interrupts that the firmware makes level triggered, a bit each: the SCI, and those that PIRQ wires are routed to.
+pub const LEVEL_IRQS: u16 = {
+    let mut irqs = 1 << irq::SCI;
+    let mut wire = 0;
+    while wire < PIRQS {
+        irqs |= 1 << PIRQ_IRQ[wire];
+        wire += 1;
+    }
+    irqs
+};
+
 /// The PIRQ wire of a slot's pin (0 is INTA#): neighbours get different ones.
 pub const fn intx_pirq(slot: u8, pin: u8) -> usize {
     (slot as usize + (pin as usize & 3)) % PIRQS

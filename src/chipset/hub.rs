@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::ioapic::{Ioapic, PINS};
 use super::mailbox::{Delivery, Destination, Mailbox, Message, Vectors, deliver};
-use super::pic::{Pic, PicPort};
+use super::pic::{Chip, Pic, PicPort};
 use crate::bus::map::Direct;
 use crate::bus::{Access, Line, LineSink, Width};
 use crate::layout::{self, PIRQ_GSI, PIRQS};
@@ -98,11 +98,13 @@ struct State {
 impl Hub {
     /// A hub in front of these processors.
     pub fn new(boxes: Vec<Arc<Mailbox>>) -> Arc<Self> {
+        let mut pic = Pic::new();
+        set_levels(&mut pic);
         Arc::new(Self {
             boxes,
             state: Mutex::new(State {
                 drivers: [0; WIRES],
-                pic: Pic::new(),
+                pic,
                 ioapic: Ioapic::default(),
                 routes: [None; PIRQS],
                 int: false,
@@ -182,7 +184,7 @@ impl Hub {
         Some(vector)
     }
 
-    /// Returns to the power-on state. Levels and routes belong to those who drive and write them.
+    /// Returns to the state in which firmware hands over. Levels and routes belong to those who drive and write them.
     pub fn reset(&self) {
         self.change(|state| {
             let State {
@@ -193,6 +195,7 @@ impl Hub {
                 int: _,
             } = state;
             pic.reset();
+            set_levels(pic);
             ioapic.reset();
         });
     }
@@ -308,6 +311,13 @@ impl Direct for Hub {
 }
 
 /// How many ISA wires there are.
+/// What firmware writes to the ELCR.
+fn set_levels(pic: &mut Pic) {
+    let [master, slave] = layout::LEVEL_IRQS.to_le_bytes();
+    pic.write(PicPort::Elcr(Chip::Master), master);
+    pic.write(PicPort::Elcr(Chip::Slave), slave);
+}
+
 const IRQS: usize = 16;
 const FIRST_PIRQ: usize = IRQS;
 const FIRST_PIN: usize = FIRST_PIRQ + PIRQS;
@@ -496,10 +506,10 @@ mod tests {
             .lapic
             .mmio_write(0xfee0_0350, Width::Dword, 0x1_0000, T0);
         bench.entry(0, 0x700);
-        let [first, second] = [4, 5].map(|irq| bench.hub.line(Wire::Isa(irq)));
+        let [first, second] = [4, 6].map(|irq| bench.hub.line(Wire::Isa(irq)));
         first.set(true);
         second.set(true);
-        for vector in [0x34, 0x35] {
+        for vector in [0x34, 0x36] {
             bench.lapic.scan(T0);
             assert!(bench.lapic.has_ext_int());
             bench.lapic.ext_int_taken();
@@ -598,5 +608,24 @@ mod tests {
         assert_eq!(bench.hub.acknowledge(), None);
         bench.entry(4, 0x8044);
         assert_eq!(bench.take(), Some(0x44));
+    }
+
+    #[test]
+    fn firmware_makes_the_inputs_of_shared_wires_level_triggered() {
+        let bench = bench();
+        for _ in 0..2 {
+            // The SCI on 9, the PIRQ wires on 5, 7, 10 and 11.
+            let elcr = [0, 1].map(|offset| {
+                bench.hub.read(Access {
+                    region: region::ELCR,
+                    offset,
+                    width: Width::Byte,
+                    now: T0,
+                })
+            });
+            assert_eq!(elcr, [0xa0, 0x0e]);
+            bench.put(region::ELCR, 1, Width::Byte, 0);
+            bench.hub.reset();
+        }
     }
 }

@@ -16,7 +16,8 @@ pub fn script(name: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{name} {arguments:?}: {said}");
 }
 
-fn busybox_disk(place: &TempDir) -> PathBuf {
+/// An image with busybox on it.
+pub fn busybox_disk(place: &TempDir) -> PathBuf {
     let image = place.path().join("busybox.img");
     script("scripts/make-disk", &["busybox", image.to_str().unwrap()]);
     image

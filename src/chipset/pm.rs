@@ -5,15 +5,20 @@
 //! them. There is no system management mode, so that events before ACPI is on interrupt nobody; a press of the power
 //! button then means what it means on a PC without an operating system: power off.
 //!
-//! Not modelled: wake events, the fixed sleep button and the fixed RTC event (FADT says so with SLP_BUTTON and FIX_RTC),
-//! the global lock's release (GBL_EN is kept, GBL_STS is never set), bus master status.
+//! The RTC's interrupt passes here and is a fixed event as well. Linux 6.1 sets its alarms by that event alone where the
+//! HPET has taken the RTC's own interrupt over.
+//!
+//! Not modelled: wake events, the fixed sleep button (FADT says so with SLP_BUTTON), the global lock's release (GBL_EN is
+//! kept, GBL_STS is never set), bus master status.
+//!
+//! Lock rank: the registers' lock comes after the slots and before the HPET's gates and the hub.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bitflags::bitflags;
 
 use super::power::{Power, PowerSwitch};
-use crate::bus::{Access, Device, Line, Nanos, Width};
+use crate::bus::{Access, Device, Line, LineSink, Nanos, Width};
 use crate::layout::{ACPI_DISABLE, ACPI_ENABLE, PM_TIMER_BITS, PM_TIMER_HZ, SLP_TYP_S5};
 
 bitflags! {
@@ -23,8 +28,6 @@ bitflags! {
         const TIMER = 1 << 0;
         const GLOBAL = 1 << 5;
         const POWER_BUTTON = 1 << 8;
-        /// Kept in the enable register and never set in the status: Linux 6.1's driver of the RTC enables the event
-        /// whatever FIX_RTC says, and complains where the bit does not stick.
         const RTC = 1 << 10;
     }
 
@@ -133,6 +136,11 @@ impl Pm {
         (!self.control.contains(Control::SCI_ENABLE)).then_some(Power::Off)
     }
 
+    /// The RTC raises its interrupt.
+    pub fn rtc_interrupts(&mut self) {
+        self.status |= Events::RTC;
+    }
+
     /// The system control interrupt: a level.
     pub fn sci(&self) -> bool {
         self.control.contains(Control::SCI_ENABLE) && self.status.intersects(self.enable)
@@ -178,11 +186,41 @@ impl Pm {
     }
 }
 
+/// The register core and the wire that it drives. The RTC's wire reaches them without the slot.
+struct Fixed {
+    line: Line,
+    pm: Mutex<Pm>,
+}
+
+impl Fixed {
+    /// Does something with the registers, and drives the wire as they then say.
+    fn with<T>(&self, act: impl FnOnce(&mut Pm) -> T) -> T {
+        let mut pm = self.pm.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = act(&mut pm);
+        self.line.set(pm.sci());
+        result
+    }
+}
+
+/// The RTC's wire where it passes the fixed hardware: its rise is an event (ACPI 6.5, 4.8.4.1.1).
+struct RtcTap {
+    fixed: Arc<Fixed>,
+    onward: Line,
+}
+
+impl LineSink for RtcTap {
+    fn drive(&self, _driver: u32, level: bool) {
+        if level {
+            self.fixed.with(Pm::rtc_interrupts);
+        }
+        self.onward.set(level);
+    }
+}
+
 /// The fixed hardware on the bus.
 pub struct PmPort {
     switch: Arc<PowerSwitch>,
-    line: Line,
-    pm: Pm,
+    fixed: Arc<Fixed>,
 }
 
 impl PmPort {
@@ -197,44 +235,50 @@ impl PmPort {
 
     /// Fixed hardware that interrupts through `line` and asks `switch` for power.
     pub fn new(line: Line, switch: Arc<PowerSwitch>) -> Self {
+        let pm = Mutex::new(Pm::new(PM_TIMER_BITS));
         Self {
             switch,
-            line,
-            pm: Pm::new(PM_TIMER_BITS),
+            fixed: Arc::new(Fixed { line, pm }),
         }
+    }
+
+    /// The wire for the RTC to drive, which goes on as `onward`.
+    pub fn rtc_wire(&self, onward: Line) -> Line {
+        let fixed = self.fixed.clone();
+        Line::new(Arc::new(RtcTap { fixed, onward }), 0)
     }
 
     /// The host presses the power button.
     pub fn press_power_button(&mut self) {
-        let power = self.pm.press_power_button();
-        self.sync(power);
+        let power = self.fixed.with(Pm::press_power_button);
+        self.ask(power);
     }
 
-    fn sync(&mut self, power: Option<Power>) {
-        self.line.set(self.pm.sci());
+    fn ask(&self, power: Option<Power>) {
         if let Some(power) = power {
             self.switch.request(power);
         }
     }
+}
 
+impl Pm {
+    /// A register as the bus names it.
     fn read_word(&self, region: u8, offset: u64) -> u16 {
         match (region, offset & !1) {
-            (Self::EVENT, 0) => self.pm.status(),
-            (Self::EVENT, _) => self.pm.enable(),
-            _ => self.pm.control(),
+            (PmPort::EVENT, 0) => self.status(),
+            (PmPort::EVENT, _) => self.enable(),
+            _ => self.control(),
         }
     }
 
     /// Writes the bits of `mask`: the others are not on the bus.
     fn write_word(&mut self, region: u8, offset: u64, value: u16, mask: u16) -> Option<Power> {
         match (region, offset & !1) {
-            (Self::EVENT, 0) => self.pm.write_status(value & mask),
-            (Self::EVENT, _) => self
-                .pm
-                .write_enable(self.pm.enable() & !mask | value & mask),
+            (PmPort::EVENT, 0) => self.write_status(value & mask),
+            (PmPort::EVENT, _) => self.write_enable(self.enable() & !mask | value & mask),
             _ => {
-                let kept = self.pm.control() & !mask;
-                return self.pm.write_control(kept | value & mask);
+                let kept = self.control() & !mask;
+                return self.write_control(kept | value & mask);
             }
         }
         None
@@ -254,46 +298,47 @@ fn lanes(access: Access) -> (u32, u16) {
 
 impl Device for PmPort {
     fn read(&mut self, access: Access) -> u64 {
-        self.pm.advance(access.now);
-        self.sync(None);
-        match access.region {
-            Self::TIMER => self.pm.timer().into(),
-            Self::SMI => self.pm.smi(access.offset as usize).into(),
-            region => {
-                let (shift, mask) = lanes(access);
-                u64::from((self.read_word(region, access.offset) & mask) >> shift)
+        self.fixed.with(|pm| {
+            pm.advance(access.now);
+            match access.region {
+                Self::TIMER => pm.timer().into(),
+                Self::SMI => pm.smi(access.offset as usize).into(),
+                region => {
+                    let (shift, mask) = lanes(access);
+                    u64::from((pm.read_word(region, access.offset) & mask) >> shift)
+                }
             }
-        }
+        })
     }
 
     fn write(&mut self, access: Access, value: u64) {
-        self.pm.advance(access.now);
-        let power = match access.region {
-            Self::TIMER => None,
-            Self::SMI => {
-                self.pm.write_smi(access.offset as usize, value as u8);
-                None
+        let power = self.fixed.with(|pm| {
+            pm.advance(access.now);
+            match access.region {
+                Self::TIMER => None,
+                Self::SMI => {
+                    pm.write_smi(access.offset as usize, value as u8);
+                    None
+                }
+                region => {
+                    let (shift, mask) = lanes(access);
+                    pm.write_word(region, access.offset, (value as u16) << shift, mask)
+                }
             }
-            region => {
-                let (shift, mask) = lanes(access);
-                self.write_word(region, access.offset, (value as u16) << shift, mask)
-            }
-        };
-        self.sync(power);
+        });
+        self.ask(power);
     }
 
     fn deadline(&self) -> Option<Nanos> {
-        self.pm.deadline()
+        self.fixed.with(|pm| pm.deadline())
     }
 
     fn advance(&mut self, now: Nanos) {
-        self.pm.advance(now);
-        self.sync(None);
+        self.fixed.with(|pm| pm.advance(now));
     }
 
     fn reset(&mut self) {
-        self.pm.reset();
-        self.sync(None);
+        self.fixed.with(Pm::reset);
     }
 }
 
@@ -411,16 +456,38 @@ mod tests {
         port.write(access(PmPort::SMI, 0, Width::Byte, 0), ACPI_ENABLE.into());
         port.press_power_button();
         port.write(access(PmPort::EVENT, 3, Width::Byte, 0), 1);
-        assert!(port.line.level());
+        assert!(port.fixed.line.level());
         port.write(access(PmPort::EVENT, 2, Width::Byte, 0), 0x21);
         assert_eq!(port.read(access(PmPort::EVENT, 2, Width::Word, 0)), 0x121);
         port.write(access(PmPort::EVENT, 0, Width::Byte, 0), 0xff);
         assert_eq!(port.read(access(PmPort::EVENT, 1, Width::Byte, 0)), 1);
         port.write(access(PmPort::EVENT, 1, Width::Byte, 0), 0xff);
-        assert!(!port.line.level());
+        assert!(!port.fixed.line.level());
         let high = (S5 | SLP_EN) >> 8;
         port.write(access(PmPort::CONTROL, 1, Width::Byte, 0), high.into());
         assert_eq!(switch.take(), Some(Power::Off));
+    }
+
+    #[test]
+    fn the_rtcs_rise_is_an_event_and_goes_on() {
+        let (mut port, _) = port();
+        let tap = RtcTap {
+            fixed: port.fixed.clone(),
+            onward: Line::loose(),
+        };
+        port.write(access(PmPort::SMI, 0, Width::Byte, 0), ACPI_ENABLE.into());
+        port.write(access(PmPort::EVENT, 2, Width::Word, 0), 1 << 10);
+        tap.drive(0, true);
+        assert!(tap.onward.level() && port.fixed.line.level());
+        tap.drive(0, false);
+        assert!(!tap.onward.level(), "the wire follows");
+        assert!(port.fixed.line.level(), "the event stays");
+        port.write(access(PmPort::EVENT, 0, Width::Word, 0), 1 << 10);
+        assert!(!port.fixed.line.level());
+        port.write(access(PmPort::EVENT, 2, Width::Word, 0), 0);
+        tap.drive(0, true);
+        assert_eq!(port.read(access(PmPort::EVENT, 0, Width::Word, 0)), 1 << 10);
+        assert!(!port.fixed.line.level(), "not enabled");
     }
 
     #[test]
@@ -452,7 +519,7 @@ mod tests {
                 } else {
                     port.read(access);
                 }
-                prop_assert_eq!(port.line.level(), port.pm.sci());
+                prop_assert_eq!(port.fixed.line.level(), port.fixed.with(|pm| pm.sci()));
                 prop_assert!(port.deadline().is_none_or(|at| at.0 > latest || at.0 == u64::MAX));
             }
         }

@@ -99,10 +99,10 @@ pub(super) fn board(
     let brake = Brake::new(boxes.clone());
     let mut wiring = Wiring::new(Hub::new(boxes.clone()), &brake);
     wiring.controllers();
-    wiring.timers();
+    let pm = wiring.power();
+    wiring.timers(&pm);
     wiring.serial(irq::COM1, port::COM1, cables.com1);
     wiring.serial(irq::COM2, port::COM2, cables.com2);
-    let pm = wiring.power();
     wiring.bridges()?;
     let queues = QUEUES_MAX.min(spec.cpus.count().into());
     for (disk, slot) in media.disks.into_iter().zip(disk_slots(spec.disks.len())?) {
@@ -257,11 +257,12 @@ impl Wiring {
         }
     }
 
-    /// 8254 and RTC behind the gates of the HPET, and the HPET.
-    fn timers(&mut self) {
+    /// 8254 and RTC behind the gates of the HPET, and the HPET. The RTC's wire passes ACPI's fixed hardware first.
+    fn timers(&mut self, pm: &Slot<PmPort>) {
         let isa = |irq| self.hub.line(Wire::Isa(irq));
         let gates = [irq::PIT, irq::RTC].map(|irq| Gate::new(isa(irq)));
         let [pit_line, rtc_line] = gates.clone().map(|gate| Line::new(gate, 0));
+        let rtc_line = pm.lock().rtc_wire(rtc_line);
         let hub = self.hub.clone();
         let wires = HpetWires {
             legacy: [irq::PIT, irq::RTC].map(isa),

@@ -25,8 +25,6 @@ mod flags {
     pub(super) const PROC_C1: u32 = 1 << 2;
     /// There is no fixed sleep button. Bit 4, which is clear: the power button is fixed hardware.
     pub(super) const SLP_BUTTON: u32 = 1 << 5;
-    /// The RTC does not wake by a fixed register.
-    pub(super) const FIX_RTC: u32 = 1 << 6;
     /// The PM timer has 32 bits.
     pub(super) const TMR_VAL_EXT: u32 = 1 << 8;
     /// The reset register works.
@@ -40,7 +38,6 @@ mod flags {
 const FLAGS: u32 = flags::WBINVD
     | flags::PROC_C1
     | flags::SLP_BUTTON
-    | flags::FIX_RTC
     | flags::TMR_VAL_EXT
     | flags::RESET_REG_SUP
     | flags::HEADLESS

@@ -331,8 +331,9 @@ impl Format {
         let low = match (level, large, self.index_bits) {
             (1, true, 9) => 0x1f_e000,
             (2, true, 9) => 0x3fff_e000,
-            // PSE-36: bits 20:13 are bits 39:32 of the address, bit 21 must be zero.
-            (1, true, _) => 1 << 21,
+            // PSE-36: from bit 13 on stand the address bits from 32 on that there are; the rest up to bit 21 must be zero
+            // (SDM volume 3, table 4-4).
+            (1, true, _) => (1 << 22) - (1 << (PHYSICAL_BITS - 32 + 13)),
             _ => 0,
         };
         self.reserved | low

@@ -412,6 +412,39 @@ fn paged32(pae: bool) -> Guest {
     guest
 }
 
+fn begin_paging(a: &mut CodeAssembler, format: u64) {
+    a.mov(eax, TABLES as u32).unwrap();
+    a.mov(cr3, eax).unwrap();
+    a.mov(eax, format as u32).unwrap();
+    a.mov(cr4, eax).unwrap();
+    a.mov(eax, cr0).unwrap();
+    a.or(eax, cr0::PG as u32 as i32).unwrap();
+    a.mov(cr0, eax).unwrap();
+}
+
+#[test]
+fn pages_of_4_mib_have_no_more_address_bits_than_the_processor() {
+    for (bit, faults) in [(19, false), (20, true), (21, true)] {
+        let mut guest = paged32(false);
+        let entry = (P | RW | PS) as u32 | 1 << bit;
+        guest.ram.store_u32(TABLES + 4, entry).unwrap();
+        guest.ram.store_u32(DATA, 0x1234).unwrap();
+        guest.set_gpr(3, 0x40_0000 | DATA);
+        let end = guest.fault(|a| {
+            begin_paging(a, cr4::PSE);
+            a.mov(edx, dword_ptr(ebx)).unwrap();
+            a.ud2().unwrap();
+        });
+        if faults {
+            assert_eq!(end, (PF, 9), "bit {bit}");
+        } else {
+            // 256 GiB up, where the RAM is not.
+            assert_eq!(end.0, UD, "bit {bit}");
+            assert_ne!(guest.gpr(2), 0x1234);
+        }
+    }
+}
+
 #[test]
 fn paging_of_32_bit_kernels() {
     for (pae, alias) in [(false, 0x40_0000u64), (true, 0x20_0000)] {
@@ -420,13 +453,7 @@ fn paging_of_32_bit_kernels() {
         guest.ram.store_u32(DATA, 0xabcd).unwrap();
         guest.set_gpr(3, alias | DATA);
         let end = guest.run(|a| {
-            a.mov(eax, TABLES as u32).unwrap();
-            a.mov(cr3, eax).unwrap();
-            a.mov(eax, bits as u32).unwrap();
-            a.mov(cr4, eax).unwrap();
-            a.mov(eax, cr0).unwrap();
-            a.or(eax, cr0::PG as u32 as i32).unwrap();
-            a.mov(cr0, eax).unwrap();
+            begin_paging(a, bits);
             a.mov(edx, dword_ptr(ebx)).unwrap();
             a.mov(ebx, 0xc000_0000u32).unwrap();
             a.mov(byte_ptr(ebx), al).unwrap();
@@ -442,15 +469,7 @@ fn paging_of_32_bit_kernels() {
 fn pae_refuses_reserved_bits_in_its_four_pointers() {
     let mut guest = paged32(true);
     guest.ram.store_u64(TABLES + 24, P | RW).unwrap();
-    let end = guest.fault(|a| {
-        a.mov(eax, TABLES as u32).unwrap();
-        a.mov(cr3, eax).unwrap();
-        a.mov(eax, cr4::PAE as u32).unwrap();
-        a.mov(cr4, eax).unwrap();
-        a.mov(eax, cr0).unwrap();
-        a.or(eax, cr0::PG as u32 as i32).unwrap();
-        a.mov(cr0, eax).unwrap();
-    });
+    let end = guest.fault(|a| begin_paging(a, cr4::PAE));
     assert_eq!(end, (GP, 0));
     assert_eq!(guest.state().cr0 & cr0::PG, 0);
 }

@@ -43,13 +43,33 @@ impl Tally {
     }
 }
 
+/// Operations in which processors of other makers differ from Intel's, whose manual we follow: which of several NaNs a dot
+/// product gives, partial remainders, and the exceptions of inexact functions.
+const INTELS_OWN: [&str; 11] = [
+    "Scale", "Prem", "Prem1", "F2xm1", "Yl2x", "Yl2xp1", "Patan", "Ptan", "Sin", "Cos", "SinCos",
+];
+
+fn is_intels_own(name: &str) -> bool {
+    INTELS_OWN.contains(&name) || name.starts_with("dpp")
+}
+
+/// Whether the host's processor is Intel's. A host that does not tell in this way is a Mac, whose x86 processors all are.
+fn by_intel() -> bool {
+    std::fs::read_to_string("/proc/cpuinfo").map_or(true, |it| it.contains("GenuineIntel"))
+}
+
 /// Fails if there is any difference, or fewer cases than `least`.
 fn settle(tallies: &[Tally], least: u32) {
     let mut cases = 0;
     let mut bad = Vec::new();
     for tally in tallies {
         cases += tally.cases;
-        if tally.differences != 0 {
+        if tally.differences != 0 && is_intels_own(&tally.name) && !by_intel() {
+            println!(
+                "skipped: {}: this processor is not Intel's and differs from it ({} of {})",
+                tally.name, tally.differences, tally.cases
+            );
+        } else if tally.differences != 0 {
             bad.push(format!(
                 "{} ({} of {})",
                 tally.name, tally.differences, tally.cases

@@ -59,8 +59,14 @@ fn shortest(insn: &Insn) -> Option<Encoded> {
     };
     table::rows_of_op(insn.op())
         .filter(|row| row.allow & mode != 0 && row.flags & flag::MODRM == 0)
+        .filter(|row| !is_nop(row, insn))
         .filter_map(|row| Draft::of(insn, row)?.write(insn))
         .min_by_key(|encoded| encoded.len)
+}
+
+/// The accumulator with itself has no short form: 0x90 does nothing, where XCHG EAX, EAX clears the upper half of RAX.
+fn is_nop(row: &Row, insn: &Insn) -> bool {
+    row.op == Op::Xchg && row.opcode == 0x90 && insn.a() == insn.b()
 }
 
 /// Operations that the host's kernel, its descriptor tables or its processor's identity decide, and far or gated control flow.
@@ -600,6 +606,16 @@ mod tests {
             Some(vec![0x48, 0x81, 0xc3, 0x34, 0x12, 0, 0])
         );
         assert_eq!(immediate(0x8000_0000), None);
+    }
+
+    #[test]
+    fn the_accumulator_exchanged_with_itself_is_no_nop() {
+        let exchange = |a| {
+            let insn = InsnBuilder::new(Op::Xchg, 4, true).operand(0, gpr(a));
+            bytes(insn.operand(1, gpr(0)))
+        };
+        assert_eq!(exchange(1), Some(vec![0x91]));
+        assert_eq!(exchange(0), Some(vec![0x87, 0xc0]));
     }
 
     #[test]

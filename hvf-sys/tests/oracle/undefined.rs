@@ -1,6 +1,7 @@
 //! What the manual leaves undefined, as data: flags, status bits and bytes that are not compared; and what is not run.
 
 use hvf_sys::cpu::{Insn, Op, Operand, Reg, State};
+use std::sync::OnceLock;
 
 const CF: u64 = 1 << 0;
 const PF: u64 = 1 << 2;
@@ -133,9 +134,44 @@ const SKIPPED: &[(&[Op], &str)] = &[
     ),
 ];
 
+/// Operations in which processors of other makers than Intel, whose manual the software processor follows, differ from
+/// it: flags of a string comparison that a page fault stops, whether an unmasked exception or a page fault comes
+/// first at a store of the x87, which of several NaNs a dot product gives, and exceptions of inexact functions.
+const OTHER_MAKERS: &[Op] = &[
+    Op::Cmps,
+    Op::Scas,
+    Op::Fist,
+    Op::Fistp,
+    Op::Fisttp,
+    Op::Fst,
+    Op::Fstp,
+    Op::Fbstp,
+    Op::Dpps,
+    Op::Dppd,
+    Op::Fscale,
+    Op::Fprem,
+    Op::Fprem1,
+    Op::F2xm1,
+    Op::Fyl2x,
+    Op::Fyl2xp1,
+    Op::Fptan,
+    Op::Fpatan,
+    Op::Fsin,
+    Op::Fcos,
+    Op::Fsincos,
+];
+
+/// Whether the host's processor is Intel's. A host that does not tell in this way is a Mac, whose x86 processors all are.
+fn by_intel() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        std::fs::read_to_string("/proc/cpuinfo").map_or(true, |it| it.contains("GenuineIntel"))
+    })
+}
+
 /// Whether the operation is not run on the host.
 pub(crate) fn is_skipped(op: Op) -> bool {
-    SKIPPED.iter().any(|(ops, _)| ops.contains(&op))
+    SKIPPED.iter().any(|(ops, _)| ops.contains(&op)) || !by_intel() && OTHER_MAKERS.contains(&op)
 }
 
 /// Whether this instruction is not: its operation, or BSWAP of 16 bits, whose result is undefined.
@@ -147,6 +183,11 @@ pub(crate) fn skipped(insn: &Insn) -> bool {
 pub(crate) fn print_skipped() {
     for (ops, reason) in SKIPPED {
         println!("oracle: not run on the host: {ops:?}: {reason}");
+    }
+    if !by_intel() {
+        println!(
+            "skipped: the oracle's {OTHER_MAKERS:?}: this host's processor is not Intel's, and they differ"
+        );
     }
 }
 

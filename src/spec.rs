@@ -80,6 +80,12 @@ pub struct Module {
 /// What executes the guest's CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
+    /// The best that this host runs.
+    Auto,
+    /// Hypervisor.framework of an Intel Mac.
+    Hvf,
+    /// KVM of an x86-64 Linux.
+    Kvm,
     /// Our own CPU in software.
     Soft,
 }

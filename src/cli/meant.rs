@@ -54,7 +54,7 @@ pub(super) fn meant(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Resul
     let machine = MachineSpec {
         memory: or_default(text(&run.memory), values::memory, MemorySize::default())?,
         cpus: or_default(text(&run.cpus), values::cpus, CpuCount::default())?,
-        engine: or_default(text(&run.engine), values::engine, Engine::Soft)?,
+        engine: or_default(text(&run.engine), values::engine, Engine::Auto)?,
         kernel: image("kernel", &run.kernel, host.bundle.map(|it| it.kernel))?,
         initrd: Some(image(
             "initrd",
@@ -282,7 +282,7 @@ mod tests {
         let meant = meant(&Run::default(), Vec::new(), &host()).unwrap();
         assert_eq!(meant.machine.memory.bytes(), GIB);
         assert_eq!(meant.machine.cpus.count(), 2);
-        assert_eq!(meant.machine.engine, Engine::Soft);
+        assert_eq!(meant.machine.engine, Engine::Auto);
         assert_eq!(meant.machine.kernel, Image::Bundled(b"kernel"));
         assert_eq!(meant.machine.initrd, Some(Image::Bundled(b"initrd")));
         assert_eq!(meant.machine.cmdline, "console=ttyS0 panic=-1 quiet");

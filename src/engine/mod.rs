@@ -3,12 +3,14 @@
 //! An engine's vCPU lives on the thread that made it. Other threads hold its `Kicker` only. The loop (`run`) sees
 //! the rest of the machine as a `Platform`. CPUID is no exit: every engine answers it from `x86::cpuid`.
 
+pub mod choose;
 #[cfg(test)]
 pub(crate) mod fake;
 mod park;
 pub mod run;
 pub mod soft;
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::bus::{Nanos, Width};
@@ -88,6 +90,25 @@ pub enum Reset {
     /// INIT: x87, SSE, TSC, MTRRs and machine-check MSRs keep their values (SDM volume 3, table 10-1).
     Init,
 }
+
+/// What executes the CPUs of one machine.
+pub trait Engine: Send + Sync {
+    /// Makes CPU number `index`, as after power-on. It is called on the thread that is going to run the vCPU, once
+    /// for each CPU of the machine.
+    fn vcpu(&self, index: u8) -> Result<Box<dyn Vcpu>, Refusal>;
+}
+
+/// Why an engine does not serve: one sentence for the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal(pub String);
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refusal {}
 
 /// One virtual CPU. All calls come from the thread that made it.
 pub trait Vcpu {

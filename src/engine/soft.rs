@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hvf_sys::cpu::Attention;
 use hvf_sys::ram::Ram;
 
-use super::{Exit, Kicker, Reset, Vcpu};
+use super::{Engine, Exit, Kicker, Refusal, Reset, Vcpu};
 use crate::bus::Nanos;
 use crate::cpu::io::Io;
 use crate::cpu::rendezvous::Member;
@@ -30,9 +30,10 @@ impl Soft {
             cpus,
         }
     }
+}
 
-    /// Makes CPU number `index`, as after power-on.
-    pub fn vcpu(&self, index: u8) -> SoftVcpu {
+impl Engine for Soft {
+    fn vcpu(&self, index: u8) -> Result<Box<dyn Vcpu>, Refusal> {
         let machine = Machine {
             cpus: self.cpus.into(),
             physical_bits: layout::PHYSICAL_BITS,
@@ -40,12 +41,13 @@ impl Soft {
             tsc_ratio: layout::TSC_RATIO as u32,
         };
         let cpuid = Arc::new(Table::new(&machine, index.into()));
-        SoftVcpu(Cpu::new(self.ram.clone(), &self.group, cpuid))
+        let cpu = Cpu::new(self.ram.clone(), &self.group, cpuid);
+        Ok(Box::new(SoftVcpu(cpu)))
     }
 }
 
 /// One of them.
-pub struct SoftVcpu(Cpu);
+struct SoftVcpu(Cpu);
 
 impl Vcpu for SoftVcpu {
     fn run(&mut self, io: &mut dyn Io, until: Option<Nanos>) -> Exit {

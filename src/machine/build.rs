@@ -28,7 +28,7 @@ use crate::chipset::ports::Ports;
 use crate::chipset::power::PowerSwitch;
 use crate::chipset::rtc::RtcPort;
 use crate::chipset::uart::SerialPort;
-use crate::engine::soft::Soft;
+use crate::engine::{Engine, Refusal, choose};
 use crate::layout::{self, Span, irq, port, slot};
 use crate::pci::{self, Function, HostBridge, LpcBridge, Plug};
 use crate::spec::{self, DiskAccess, MachineSpec, MemorySize};
@@ -61,14 +61,25 @@ pub(super) const DISKS: usize = 1 + slot::DISKS_MAX as usize;
 
 /// Builds the machine that `spec` says, and starts it.
 pub fn build(spec: &MachineSpec, cables: Cables) -> Result<Machine, BuildError> {
+    build_on(spec, cables, |ram| {
+        choose::engine(spec.engine, ram, spec.cpus.count())
+    })
+}
+
+/// The same on the engine that `engine` makes over the machine's RAM.
+pub(super) fn build_on(
+    spec: &MachineSpec,
+    cables: Cables,
+    engine: impl FnOnce(&Arc<Ram>) -> Result<Arc<dyn Engine>, Refusal>,
+) -> Result<Machine, BuildError> {
     let media = Media::open(spec)?;
     let ram = memory(spec.memory)?;
     let program = Program::new(spec, ram.clone())?;
     // Bad images are told before anything is started.
     let regs = program.load()?;
 
+    let engine = engine(&ram)?;
     let board = board(spec, cables, media, &ram)?;
-    let engine = Soft::new(ram, spec.cpus.count());
     Machine::start(board, engine, program, regs)
 }
 

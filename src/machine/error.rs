@@ -6,6 +6,7 @@ use std::io;
 use crate::backend::disk::OpenError;
 use crate::boot::error::Error as BootError;
 use crate::bus::map::Overlap;
+use crate::engine::Refusal;
 use crate::pci::NoRoom;
 
 /// Why a machine cannot be built.
@@ -34,6 +35,8 @@ pub enum BuildError {
     Thread(io::Error),
     /// The host gives no random numbers.
     Random(io::Error),
+    /// The engine does not serve.
+    Engine(Refusal),
     /// Firmware's tables do not fit below the end of RAM.
     Firmware(u64),
 }
@@ -68,6 +71,7 @@ impl fmt::Display for BuildError {
                 f,
                 "cannot read random numbers for the guest: {error}; make the host's random number generator available"
             ),
+            Self::Engine(refusal) => refusal.fmt(f),
             Self::Firmware(at) => write!(
                 f,
                 "cannot write the firmware's tables at {at:#x}, which is a mistake in xlaunch"
@@ -93,6 +97,12 @@ impl From<OpenError> for BuildError {
 impl From<NoRoom> for BuildError {
     fn from(error: NoRoom) -> Self {
         Self::Pci(error)
+    }
+}
+
+impl From<Refusal> for BuildError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Engine(refusal)
     }
 }
 

@@ -8,12 +8,15 @@ mod wiring;
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use super::*;
 use crate::backend::console::{Output, serial_line};
 use crate::bus::map::Space;
+use crate::engine::soft::Soft;
+use crate::engine::{self, Refusal, Vcpu};
 use crate::firmware::acpi;
 use crate::layout::port;
 use crate::spec::{CpuCount, Disk, DiskAccess, Drive, Engine, Image, MachineSpec, MemorySize, Net};
@@ -221,4 +224,29 @@ fn what_is_missing_is_told_before_anything_starts() {
         access: DiskAccess::Keep,
     }];
     assert!(refused(&missing).contains("/nonexistent/disk"));
+}
+
+/// The software CPU, whose second CPU cannot be made.
+struct OneCpu(Soft);
+
+impl engine::Engine for OneCpu {
+    fn vcpu(&self, index: u8) -> Result<Box<dyn Vcpu>, Refusal> {
+        match index {
+            0 => self.0.vcpu(index),
+            _ => Err(Refusal("the host has one CPU".to_owned())),
+        }
+    }
+}
+
+#[test]
+fn a_cpu_that_cannot_be_made_ends_every_round_with_the_reason() {
+    let machine = build::build_on(&spec(2, &[SPIN]), Cables::unplugged(), |ram| {
+        Ok(Arc::new(OneCpu(Soft::new(ram.clone(), 2))))
+    });
+    let machine = machine.unwrap();
+    for _ in 0..2 {
+        let reason = Outcome::HostFailure("the host has one CPU".to_owned());
+        assert_eq!(machine.wait(), reason);
+        machine.restart().unwrap();
+    }
 }

@@ -13,8 +13,8 @@ use super::BuildError;
 use super::board::Board;
 use super::load::Program;
 use crate::chipset::power::Power;
+use crate::engine::Engine;
 use crate::engine::run::{Ended, Processor};
-use crate::engine::soft::Soft;
 use crate::firmware::mtrr;
 use crate::x86::regs::Regs;
 
@@ -66,7 +66,7 @@ impl Machine {
     /// Starts the threads and the first round. Memory is loaded already.
     pub(super) fn start(
         board: Board,
-        engine: Soft,
+        engine: Arc<dyn Engine>,
         program: Program,
         regs: Regs,
     ) -> Result<Self, BuildError> {
@@ -89,11 +89,10 @@ impl Machine {
             program,
             threads: Vec::with_capacity(cpus + 1),
         };
-        let engine = Arc::new(engine);
         for index in 0..cpus as u8 {
             let engine = engine.clone();
             machine.spawn(format!("cpu {index}"), move |shared| {
-                shared.run_cpu(index, &engine);
+                shared.run_cpu(index, &*engine);
             })?;
         }
         machine.spawn("timers".to_owned(), |shared| {
@@ -184,17 +183,19 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The life of a vCPU's thread.
-    fn run_cpu(&self, index: u8, engine: &Soft) {
-        let vcpu = Box::new(engine.vcpu(index));
+    /// The life of a vCPU's thread. One whose vCPU cannot be made ends each round at once, with the reason.
+    fn run_cpu(&self, index: u8, engine: &dyn Engine) {
         let mailbox = self.board.boxes[usize::from(index)].clone();
-        let mut processor = Processor::new(index, vcpu, mailbox);
+        let vcpu = engine.vcpu(index);
+        let mut processor = vcpu.map(|vcpu| Processor::new(index, vcpu, mailbox));
         let mut round = 0;
         while let Some((next, regs)) = self.next_round(round) {
             round = next;
-            processor.reset(&mtrr::settings());
-            if index == 0 {
-                processor.boot(&regs);
+            if let Ok(processor) = &mut processor {
+                processor.reset(&mtrr::settings());
+                if index == 0 {
+                    processor.boot(&regs);
+                }
             }
             let mut report = Report {
                 shared: self,
@@ -203,9 +204,14 @@ impl Shared {
                 retired: 0,
             };
             self.all_have_reset();
-            let ended = processor.run(&self.board);
-            report.reason = reason(ended, index, &mut processor);
-            report.retired = processor.retired().unwrap_or(0);
+            match &mut processor {
+                Ok(processor) => {
+                    let ended = processor.run(&self.board);
+                    report.reason = reason(ended, index, processor);
+                    report.retired = processor.retired().unwrap_or(0);
+                }
+                Err(refusal) => report.reason = Some(Outcome::HostFailure(refusal.to_string())),
+            }
         }
     }
 

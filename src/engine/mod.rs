@@ -6,6 +6,7 @@
 pub mod choose;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod hvf;
 mod park;
 pub mod run;
 pub mod soft;

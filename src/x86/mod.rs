@@ -7,5 +7,6 @@ pub mod msr;
 pub mod regs;
 pub mod segment;
 pub mod vector;
+pub mod vmx;
 
 pub use control::{cr0, cr3, cr4, dr6, dr7, efer, page, pf, rflags, xcr0};

@@ -1,34 +1,20 @@
 //! Disks and CDs at the AHCI controller, as Linux's ahci, libata, sd and sr drive them.
 
+use crate::bytes::{noise, sha256};
+use crate::disk::busybox_disk;
 use crate::launcher::{Finished, Program};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
 const MIB: usize = 1 << 20;
 
-/// Bytes that differ everywhere.
-fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
-        (state >> 32) as u32
-    };
-    (0..len / 4).flat_map(|_| next().to_le_bytes()).collect()
-}
-
 fn file(place: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
     let path = place.path().join(name);
     fs::write(&path, bytes).unwrap();
     path
-}
-
-/// What the host's `sha256sum` says about a file.
-fn sha256(path: &Path) -> String {
-    let output = Command::new("sha256sum").arg(path).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.split(' ').next().unwrap().to_owned()
 }
 
 fn run(xlaunch: &Program, arguments: &[&str], script: &str) -> Finished {
@@ -100,6 +86,40 @@ fn a_kept_disk_has_the_changes_and_a_wire_serves_as_well_as_messages() {
     assert_eq!(finished.text(), format!("{before}\n1\n"), "{finished}");
     bytes[7 * 4096..16 * 4096].fill(0);
     assert!(fs::read(&image).unwrap() == bytes);
+}
+
+/// Space that the guest gives back, of a file system and of a bare disk, is the host's again.
+#[test]
+fn what_is_trimmed_on_a_kept_disk_becomes_a_hole_of_its_image() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let place = TempDir::new().unwrap();
+    let system = busybox_disk(&place);
+    let mut bytes = noise(8 * MIB, 4);
+    let raw = file(&place, "raw", &bytes);
+    let images = [&system, &raw];
+    let taken = || images.map(|image| fs::metadata(image).unwrap().blocks() * 512);
+    let before = taken();
+    let script = "set -e; mkdir /tmp/m; mount -t ext4 /dev/sda /tmp/m
+        head -c 20000000 /dev/zero | tr '\\0' x > /tmp/m/large; sync; rm /tmp/m/large; sync
+        fstrim /tmp/m; umount /tmp/m
+        blkdiscard -o 1048576 -l 4194304 /dev/sdb";
+    let [system, raw] = images.map(|image| image.to_str().unwrap());
+    let arguments = ["--keep", "--ahci-disk", system, "--ahci-disk", raw];
+    run(&xlaunch, &arguments, script);
+    bytes[MIB..5 * MIB].fill(0);
+    assert!(fs::read(raw).unwrap() == bytes);
+    let after = taken();
+    // 20 MB were written and given back.
+    assert!(
+        after[0] < before[0] + 8 * MIB as u64,
+        "{before:?} {after:?}"
+    );
+    assert!(
+        after[1] <= before[1] - 4 * MIB as u64,
+        "{before:?} {after:?}"
+    );
 }
 
 /// Makes an ISO image of a directory; none, after having said why, where no program for that is installed.

@@ -1,8 +1,9 @@
 //! Disk images: their file system is the root, and they change only where that is asked for.
 
+use crate::bytes::{noise, sha256};
 use crate::launcher::Program;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -95,10 +96,8 @@ fn an_image_without_a_root_is_125_and_says_why() {
 const MIB: usize = 1 << 20;
 
 /// An image of noise.
-fn noise(place: &TempDir, name: &str, len: usize) -> (String, Vec<u8>) {
-    let mut bytes = vec![0; len];
-    let mut random = fs::File::open("/dev/urandom").unwrap();
-    random.read_exact(&mut bytes).unwrap();
+fn image_of_noise(place: &TempDir, name: &str, len: usize) -> (String, Vec<u8>) {
+    let bytes = noise(len, len as u64);
     let path = place.path().join(name);
     fs::write(&path, &bytes).unwrap();
     (path.to_str().unwrap().to_owned(), bytes)
@@ -111,20 +110,14 @@ fn said(program: &str, arguments: &[&str]) -> String {
     out + &err
 }
 
-/// The SHA-256 in hex, by the host's own program.
-fn sha256(path: &str) -> String {
-    let said = said("sha256sum", &[path]);
-    said.split_whitespace().next().unwrap().to_owned()
-}
-
 #[test]
 fn a_read_only_disk_reads_the_same_in_the_guest_and_cannot_be_written() {
     let Some(xlaunch) = Program::find() else {
         return;
     };
     let place = TempDir::new().unwrap();
-    let (raw, bytes) = noise(&place, "raw", 16 * MIB);
-    let (scratch, scratched) = noise(&place, "scratch", MIB);
+    let (raw, bytes) = image_of_noise(&place, "raw", 16 * MIB);
+    let (scratch, scratched) = image_of_noise(&place, "scratch", MIB);
     let system = busybox_disk(&place);
     let before = state(&system);
     let script = "sha256sum /dev/vda | cut -d' ' -f1
@@ -140,7 +133,10 @@ fn a_read_only_disk_reads_the_same_in_the_guest_and_cannot_be_written() {
     let raw_ro = format!("{raw}:ro");
     let disks = ["--disk", &raw_ro, "--disk", &system_ro, "--disk", &scratch];
     let finished = xlaunch.run(&[&disks[..], &["-c", "2", "--", "sh", "-c", script]].concat());
-    let expected = format!("{}\n1\n0\nunwritable\nrefused\nro\n0\n2\n", sha256(&raw));
+    let expected = format!(
+        "{}\n1\n0\nunwritable\nrefused\nro\n0\n2\n",
+        sha256(raw.as_ref())
+    );
     assert_eq!(finished.text(), expected, "{finished}");
     assert!(before == state(&system) && bytes == fs::read(&raw).unwrap());
     assert!(scratched == fs::read(&scratch).unwrap());
@@ -154,7 +150,7 @@ fn with_keep_the_images_have_what_the_guest_wrote_and_no_more() {
     };
     let place = TempDir::new().unwrap();
     let image = busybox_disk(&place);
-    let (raw, mut bytes) = noise(&place, "raw", 8 * MIB);
+    let (raw, mut bytes) = image_of_noise(&place, "raw", 8 * MIB);
     let taken = |path: &str| fs::metadata(path).unwrap().blocks() * 512;
     let image = image.to_str().unwrap();
     let before = [image, &raw].map(taken);
@@ -186,7 +182,7 @@ fn with_keep_the_images_have_what_the_guest_wrote_and_no_more() {
         "/usr/sbin/debugfs",
         &["-R", &format!("dump /root/noise {copy}"), image],
     );
-    assert_eq!(sha256(copy), sum);
+    assert_eq!(sha256(copy.as_ref()), sum);
 
     bytes[MIB..5 * MIB].fill(0);
     bytes[512..517].copy_from_slice(b"mark\n");
@@ -210,7 +206,7 @@ fn a_host_without_room_is_an_i_o_error_in_the_guest_and_told_once() {
         return;
     };
     let place = TempDir::new().unwrap();
-    let (raw, _) = noise(&place, "raw", 4 * MIB);
+    let (raw, _) = image_of_noise(&place, "raw", 4 * MIB);
     let script = "for at in 3 2 0; do
             dd if=/dev/zero of=/dev/vda bs=1M seek=$at count=1 conv=fsync 2>/dev/null; echo $at $?
         done";
@@ -235,7 +231,7 @@ fn an_image_that_one_machine_changes_is_no_other_s() {
         return;
     };
     let place = TempDir::new().unwrap();
-    let (raw, _) = noise(&place, "raw", MIB);
+    let (raw, _) = image_of_noise(&place, "raw", MIB);
     let script = "echo up; exec sleep 1000";
     let arguments = ["--keep", "--disk", &raw, "--", "sh", "-c", script];
     let mut first = xlaunch.start(&arguments);

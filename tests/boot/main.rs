@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod ahci;
+mod bytes;
 mod cpus;
 mod debian;
 mod disk;

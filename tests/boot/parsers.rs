@@ -1,6 +1,7 @@
 //! Linux's parsers of ACPI and PNP, at their strictest and with debugging on, and the serial port on the PCI bus, which Debian's
 //! generic kernel finds by its class: one boot shows both.
 
+use crate::bytes::sha256_of;
 use crate::debian::fetched;
 use crate::disk::script;
 use crate::launcher::{Program, Running};
@@ -88,7 +89,7 @@ fn strict_parsers_do_not_complain_and_the_pci_serial_port_carries_bytes_both_way
     );
     let (head, log) = said.split_once("log\n").unwrap_or_else(|| panic!("{said}"));
     let lines: Vec<&str> = head.lines().collect();
-    assert_eq!(lines[0], sha256(&sent()), "{said}");
+    assert_eq!(lines[0], sha256_of(&sent()), "{said}");
     // CPU 0's count, CPU 1's, how it is wired: by INTA# of slot 7.
     let words: Vec<&str> = lines[1].split_whitespace().collect();
     let count: u32 = words[1..3]
@@ -162,21 +163,4 @@ fn finish(running: Running, rest: JoinHandle<String>) -> (i32, String) {
     let finished = running.finish();
     let (code, text) = (finished.code(), finished.text());
     (code, format!("{text}{}", rest.join().unwrap()))
-}
-
-/// As coreutils have it.
-fn sha256(bytes: &[u8]) -> String {
-    let place = TempDir::new().unwrap();
-    let path = place.path().join("bytes");
-    std::fs::write(&path, bytes).unwrap();
-    let output = std::process::Command::new("sha256sum")
-        .arg(&path)
-        .output()
-        .unwrap();
-    String::from_utf8(output.stdout)
-        .unwrap()
-        .split(' ')
-        .next()
-        .unwrap()
-        .to_owned()
 }

@@ -1,27 +1,16 @@
 //! The command's streams, where they are not a terminal.
 
+use crate::bytes::noise;
 use crate::launcher::Program;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
-
-/// Bytes of every value in no simple order: what a line discipline or a lost byte would spoil.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    std::iter::repeat_with(next).take(length).collect()
-}
 
 #[test]
 fn input_goes_through_the_guest_unchanged_and_its_end_arrives() {
     let Some(xlaunch) = Program::find() else {
         return;
     };
-    let sent = noise(1 << 20);
+    let sent = noise(1 << 20, 0);
     let finished = xlaunch.start(&["--", "cat"]).finish_with(sent.clone());
     assert_eq!(finished.code(), 0, "{}", finished.complaint());
     assert_eq!(finished.stdout.len(), sent.len());

@@ -186,7 +186,7 @@ main:
         after
         expect  "lowest priority among one", $1
         call    lower3
-        call    set_up_pic
+        start_pic 0xf7
         lapic_write 0x350, $MASKED
         entry   3, MASKED
         entry   0, 0x700
@@ -280,14 +280,6 @@ logical_2:
         movl    $0x02000000, LAPIC + 0xd0
         ret
 
-switch_off:
-        lapic_write 0xf0, $0xff
-        ret
-
-switch_on:
-        lapic_write 0xf0, $0x1ff
-        ret
-
 /* Sends the CPU in EAX, which waits for it, a start-up message. */
 start_sipi:
         shll    $24, %eax
@@ -305,14 +297,6 @@ lower_both:
         call    lower3
         call    lower4
         jmp     eoi_lapic
-
-set_up_pic:
-        outb_   0x20, $0x11
-        outb_   0x21, $0x20
-        outb_   0x21, $0x04
-        outb_   0x21, $0x01
-        outb_   0x21, $0xf7
-        ret
 
 raise3:
         outb_   0x2f9, $0x02

@@ -511,14 +511,6 @@ set_priority:
         movl    %eax, LAPIC + 0x80
         ret
 
-switch_off:
-        lapic_write 0xf0, $0xff
-        ret
-
-switch_on:
-        lapic_write 0xf0, $0x1ff
-        ret
-
 x2apic_on:
         msr_write 0x1b, $0xfee00c00
         ret
@@ -620,11 +612,7 @@ rate_:
         ret
 
 set_up_pic:
-        outb_   0x20, $0x11
-        outb_   0x21, $0x20
-        outb_   0x21, $0x04
-        outb_   0x21, $0x01
-        outb_   0x21, $0xf7
+        start_pic 0xf7
         outb_   0x2fc, $0x0b
         ret
 

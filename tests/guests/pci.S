@@ -426,16 +426,12 @@ acknowledge_pic:
         jmp     eoi_slave
 
 set_up_pic:
-        outb_   0x20, $0x11
-        outb_   0x21, $0x20
-        outb_   0x21, $0x04
-        outb_   0x21, $0x01
+        start_pic 0xfb
         outb_   0xa0, $0x11
         outb_   0xa1, $0x28
         outb_   0xa1, $0x02
         outb_   0xa1, $0x01
         outb_   0x4d1, $1<<(IRQ-8)
-        outb_   0x21, $0xfb
         outb_   0xa1, $~(1<<(IRQ-8))&0xff
         ret
 

@@ -261,7 +261,7 @@ main:
         gate    0
 
         // Counter 0 interrupts.
-        call    set_up_pic
+        start_pic 0xfe
         on      V0, eoi_master
         control 0x30
         outb_   0x40, $0x00
@@ -405,29 +405,5 @@ check_digits:
         jnz     1b
         jmp     good
 
-/* Begins to measure. */
-stopwatch:
-        rdtsc
-        movl    %eax, began
-        movl    %edx, began + 4
-        ret
-
-/* EAX = microseconds since. */
-elapsed_us:
-        rdtsc
-        subl    began, %eax
-        sbbl    began + 4, %edx
-        divl    tsc_per_us
-        ret
-
-set_up_pic:
-        outb_   0x20, $0x11
-        outb_   0x21, $0x20
-        outb_   0x21, $0x04
-        outb_   0x21, $0x01
-        outb_   0x21, $0xfe
-        ret
-
         .bss
         .balign 4
-began:  .skip   8

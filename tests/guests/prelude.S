@@ -30,8 +30,12 @@
  * 0xf0 and does not wait; `wait_idle CPU` does. Their LAPICs are enabled; interrupts reach them in `hlt` only, unless a
  * routine says sti. A CPU's number is its APIC id; `cpu_number` gives it in EAX.
  *
- * Time. `delay_us N` waits by the TSC, whose rate CPUID.15H tells. No check may depend on how fast the host is: an
- * upper bound on time is a mistake, since the host may look away for seconds.
+ * `switch_off` and `switch_on` are routines that disable and enable the LAPIC of the CPU that runs them. `start_pic MASK`
+ * initialises the first 8259 with vectors from 0x20.
+ *
+ * Time. `delay_us N` waits by the TSC, whose rate CPUID.15H tells; `stopwatch` begins to measure, and `elapsed_us` gives
+ * the microseconds since in EAX. No check may depend on how fast the host is: an upper bound on time is a mistake, since
+ * the host may look away for seconds.
  */
 
         .set    CODE32, 0x08
@@ -67,6 +71,14 @@
 
 .macro lapic_read reg
         movl    LAPIC + \reg, %eax
+.endm
+
+.macro start_pic mask
+        outb_   0x20, $0x11
+        outb_   0x21, $0x20
+        outb_   0x21, $0x04
+        outb_   0x21, $0x01
+        outb_   0x21, $\mask
 .endm
 
 /* Sends an interrupt command to the physical destination. */
@@ -515,31 +527,40 @@ delay:
 2:      addl    $8, %esp
         ret
 
-/* On the stack: address, value. Waits for that; EAX = what is there in the end. Clobbers ECX, EDX. */
-wait_for:
-        call    ten_seconds
-1:      movl    4(%esp), %eax
-        movl    (%eax), %eax
-        cmpl    8(%esp), %eax
-        je      2f
-        call    is_waiting
-        jc      1b
-        movl    4(%esp), %eax
-        movl    (%eax), %eax
-2:      ret
+stopwatch:
+        rdtsc
+        movl    %eax, began
+        movl    %edx, began + 4
+        ret
 
-/* The same for a number that grows. */
-wait_for_hits:
+/* EAX = microseconds since. Clobbers EDX. */
+elapsed_us:
+        rdtsc
+        subl    began, %eax
+        sbbl    began + 4, %edx
+        divl    tsc_per_us
+        ret
+
+/* On the stack: address, value. Waits until what is there is as wanted; EAX = what is there in the end. Clobbers ECX, EDX. */
+.macro waiter jump
         call    ten_seconds
 1:      movl    4(%esp), %eax
         movl    (%eax), %eax
         cmpl    8(%esp), %eax
-        jae     2f
+        \jump   2f
         call    is_waiting
         jc      1b
         movl    4(%esp), %eax
         movl    (%eax), %eax
 2:      ret
+.endm
+
+wait_for:
+        waiter  je
+
+/* For a number that grows. */
+wait_for_hits:
+        waiter  jae
 
 /* Begins to wait for ten seconds. Clobbers EAX, ECX, EDX. */
 ten_seconds:
@@ -577,6 +598,14 @@ cpu_by_stack:
         leal    (%esp), %ebx
         subl    $stacks, %ebx
         shrl    $12, %ebx
+        ret
+
+switch_off:
+        lapic_write 0xf0, $0xff
+        ret
+
+switch_on:
+        lapic_write 0xf0, $0x1ff
         ret
 
 /* EAX = the CPU's number. */
@@ -713,6 +742,8 @@ patience:
         .skip   8
 checks_made:
         .skip   4
+began:
+        .skip   8
 tsc_per_us:
         .skip   4
 boot_magic:

@@ -259,19 +259,5 @@ read_c:
         inb     $0x71, %al
         jmp     eoi_lapic
 
-stopwatch:
-        rdtsc
-        movl    %eax, began
-        movl    %edx, began + 4
-        ret
-
-elapsed_us:
-        rdtsc
-        subl    began, %eax
-        sbbl    began + 4, %edx
-        divl    tsc_per_us
-        ret
-
         .bss
         .balign 4
-began:  .skip   8

@@ -8,6 +8,7 @@ use hvf_sys::cpu::{Attention, Segment, Space, State, Tlb};
 use super::fetch::FetchCache;
 use super::flags::Flags;
 use super::int::Int;
+use super::intercept::NonRoot;
 use super::io::Io;
 use super::rendezvous::Member;
 use crate::x86::control::{cr0, cr4, dr7, efer, rflags};
@@ -27,6 +28,8 @@ pub enum Trap {
     Again,
     /// The vCPU leaves its run loop for the reason in `Core::leave`.
     Leave,
+    /// The guest is left for the reason in `NonRoot::exit`; the instruction had no effect.
+    Intercept,
 }
 
 /// What executing an instruction gives.
@@ -51,6 +54,8 @@ pub enum Leave {
     Halt,
     /// The processor shut down: an exception while delivering a double fault.
     TripleFault,
+    /// An intercept that comes after the instruction.
+    Intercepted,
 }
 
 /// The size of code, as a code segment and EFER.LMA set it.
@@ -102,6 +107,8 @@ pub struct Core {
     pub member: Arc<Member>,
     /// What CPUID answers.
     pub cpuid: Arc<Table>,
+    /// What makes it a guest in VMX non-root operation.
+    pub non_root: Option<Box<NonRoot>>,
 }
 
 /// A vCPU that is executing: its core, and the machine around it.
@@ -300,6 +307,13 @@ impl Core {
         self.shadow = true;
         self.stack_shadow = stack;
         self.slow = true;
+    }
+
+    /// Ends the shadow.
+    pub fn end_shadow(&mut self) {
+        self.shadow = false;
+        self.stack_shadow = false;
+        self.update_mode();
     }
 
     /// Forgets all translations, global ones too.

@@ -5,6 +5,7 @@ use hvf_sys::ram::Word;
 
 use super::core::{Done, Exec, Fault, Leave, Trap};
 use super::int::Int;
+use super::intercept::{Event, EventKind};
 use super::memory::canonical;
 use super::run::Stop;
 use super::segments::{Descriptor, is_null, null_stack, selector_error};
@@ -63,6 +64,9 @@ impl Exec<'_> {
             self.nmi_blocked = true;
             self.deliver_event(vector::NMI, Source::Hardware)?;
         }
+        if let Some(event) = self.take_injected() {
+            self.deliver_injected(event)?;
+        }
         match self.injected.take() {
             Some(vector) => self.deliver_event(vector, Source::Hardware),
             None => Ok(()),
@@ -76,10 +80,34 @@ impl Exec<'_> {
         }
     }
 
+    /// Delivers an event that a VM entry injects (SDM volume 3, 27.6): it ends the shadows of STI and MOV SS, and an NMI
+    /// blocks further ones.
+    fn deliver_injected(&mut self, event: Event) -> Result<(), Stop> {
+        self.nmi_blocked |= event.kind == EventKind::Nmi;
+        self.begin_delivery(event);
+        let return_to = self.state.rip.wrapping_add(u64::from(event.len));
+        match self.deliver(event.vector, event.source(), event.error, return_to) {
+            Ok(()) => self.end_delivery(),
+            Err(Trap::Intercept) => {
+                self.note_length(event.len.into());
+                return Err(Stop::Intercepted);
+            }
+            Err(_) => self.deliver_fault()?,
+        }
+        self.end_shadow();
+        Ok(())
+    }
+
     /// Delivers the exception in `self.fault`, and those that its delivery raises (SDM volume 3, 6.15, "double fault").
     pub(super) fn deliver_fault(&mut self) -> Result<(), Stop> {
         loop {
             let first = self.fault;
+            if self
+                .intercept_exception(EventKind::Hardware, first)
+                .is_err()
+            {
+                return Err(Stop::Intercepted);
+            }
             if first.vector == vector::PF {
                 self.state.cr2 = first.detail;
             }
@@ -87,15 +115,33 @@ impl Exec<'_> {
                 self.state.dr6 = self.state.dr6 & !dr6::BREAKPOINTS | first.detail;
                 self.state.dr7 &= !dr7::GD;
             }
-            let Err(_) = self.deliver(first.vector, Source::Exception, first.error, self.state.rip)
-            else {
-                return Ok(());
-            };
-            let second = self.fault.vector;
+            self.begin_delivery(first.event(EventKind::Hardware));
+            match self.deliver(first.vector, Source::Exception, first.error, self.state.rip) {
+                Ok(()) => {
+                    self.end_delivery();
+                    if self.shadow {
+                        self.end_shadow();
+                    }
+                    return Ok(());
+                }
+                Err(Trap::Intercept) => return Err(Stop::Intercepted),
+                Err(_) => {}
+            }
+            // What is intercepted is the second exception itself, before it makes a double fault of the first.
+            let second = self.fault;
+            if self
+                .intercept_exception(EventKind::Hardware, second)
+                .is_err()
+            {
+                return Err(Stop::Intercepted);
+            }
+            let detail = second.detail;
+            let second = second.vector;
             if second == vector::PF {
-                self.state.cr2 = self.fault.detail;
+                self.state.cr2 = detail;
             }
             if first.vector == vector::DF {
+                self.end_delivery();
                 self.leave = Leave::TripleFault;
                 return Err(Stop::TripleFault);
             }
@@ -105,6 +151,7 @@ impl Exec<'_> {
                 vector::is_contributory(first.vector) && vector::is_contributory(second)
             };
             if double {
+                self.end_delivery();
                 self.fault = Fault {
                     vector: vector::DF,
                     error: Some(0),
@@ -154,6 +201,7 @@ impl Exec<'_> {
         }
         let flags = self.pushed_flags(vector, source);
         if kind == system::TASK_GATE {
+            self.intercept_task_switch(found.selector, 3)?;
             return self.deliver_to_task(found.selector, error, (return_to, flags), external);
         }
         let gate = self.gate(&found)?;

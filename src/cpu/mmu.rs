@@ -6,6 +6,7 @@ use hvf_sys::cpu::{Grant, Space};
 use hvf_sys::ram::PAGE;
 
 use super::core::{Exec, Fault, Trap};
+use super::intercept::{Rights, Violation};
 use crate::layout::PHYSICAL_BITS;
 use crate::x86::control::{cr0, cr4, efer, page, pf};
 use crate::x86::vector;
@@ -58,6 +59,8 @@ struct Leaf {
 enum Miss {
     NotPresent,
     Reserved,
+    /// The second stage does not allow the access to an entry.
+    Violation(Violation),
 }
 
 impl Exec<'_> {
@@ -66,9 +69,10 @@ impl Exec<'_> {
     pub fn translate(&mut self, space: Space, va: u64, want: Want) -> Result<Translation, Trap> {
         if !self.cr0(cr0::PG) {
             let gpa = va & 0xffff_ffff;
+            let rights = self.check_stage(gpa, va, want)?;
             return Ok(Translation {
                 gpa,
-                writable: true,
+                writable: rights.contains(Rights::WRITE),
                 global: false,
                 size: PAGE,
             });
@@ -81,17 +85,24 @@ impl Exec<'_> {
                 Err(Miss::Reserved) => {
                     return Err(self.page_fault(space, va, want, pf::P | pf::RSVD));
                 }
+                Err(Miss::Violation(found)) => return Err(self.violate(found)),
             };
             if !self.allowed(space, &leaf, want) {
                 return Err(self.page_fault(space, va, want, pf::P));
             }
-            if !self.mark(&leaf, want, &format) {
-                continue;
+            match self.mark(va, &leaf, want, &format) {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(found) => return Err(self.violate(found)),
             }
+            let gpa = leaf.address(va, &format);
+            let rights = self.check_stage(gpa, va, want)?;
             let dirty = want == Want::Write || leaf.entry & page::D != 0;
             return Ok(Translation {
-                gpa: leaf.address(va, &format),
-                writable: dirty && self.allowed(space, &leaf, Want::Write),
+                gpa,
+                writable: dirty
+                    && rights.contains(Rights::WRITE)
+                    && self.allowed(space, &leaf, Want::Write),
                 global: leaf.entry & page::G != 0 && self.cr4(cr4::PGE),
                 size: leaf.size,
             });
@@ -160,6 +171,8 @@ impl Exec<'_> {
             let shift = 12 + level * format.index_bits;
             let index = va >> shift & ((1 << format.index_bits) - 1);
             let at = table + index * format.entry_bytes();
+            self.entry_allowed(at, Some(va), Rights::READ)
+                .map_err(Miss::Violation)?;
             let entry = self.entry(at, format);
             if entry & page::P == 0 {
                 return Err(Miss::NotPresent);
@@ -236,8 +249,32 @@ impl Exec<'_> {
         }
     }
 
+    /// Whether the second stage allows an access to an entry.
+    #[inline(always)]
+    fn entry_allowed(
+        &self,
+        gpa: u64,
+        linear: Option<u64>,
+        wanted: Rights,
+    ) -> Result<(), Violation> {
+        if self.non_root.is_none() {
+            return Ok(());
+        }
+        let allowed = self.stage_rights(gpa);
+        if allowed.contains(wanted) {
+            return Ok(());
+        }
+        Err(Violation {
+            gpa,
+            wanted,
+            allowed,
+            linear,
+            in_walk: true,
+        })
+    }
+
     /// Sets accessed and dirty bits. False where an entry has changed meanwhile: the walk starts again.
-    fn mark(&self, leaf: &Leaf, want: Want, format: &Format) -> bool {
+    fn mark(&self, va: u64, leaf: &Leaf, want: Want, format: &Format) -> Result<bool, Violation> {
         let last = leaf.depth - 1;
         for (depth, &at) in leaf.path.iter().enumerate().take(leaf.depth) {
             let dirty = if depth == last && want == Want::Write {
@@ -245,23 +282,24 @@ impl Exec<'_> {
             } else {
                 0
             };
-            if !self.set_bits(at, page::A | dirty, format) {
-                return false;
+            if !self.set_bits(va, at, page::A | dirty, format)? {
+                return Ok(false);
             }
         }
-        true
+        Ok(true)
     }
 
     /// Sets bits of a present entry, in one locked operation.
-    fn set_bits(&self, at: u64, bits: u64, format: &Format) -> bool {
+    fn set_bits(&self, va: u64, at: u64, bits: u64, format: &Format) -> Result<bool, Violation> {
         let ram = self.tlb.ram();
         let old = self.entry(at, format);
         if old & page::P == 0 {
-            return false;
+            return Ok(false);
         }
         if old & bits == bits {
-            return true;
+            return Ok(true);
         }
+        self.entry_allowed(at, Some(va), Rights::READ | Rights::WRITE)?;
         let swapped = if format.index_bits == 9 {
             ram.compare_exchange_u64(at, old, old | bits)
                 .map(|found| found == old)
@@ -270,7 +308,7 @@ impl Exec<'_> {
                 .map(|found| u64::from(found) == old)
         };
         // An entry outside RAM reads as all ones, and has its bits set already.
-        swapped.unwrap_or(true)
+        Ok(swapped.unwrap_or(true))
     }
 
     #[cold]
@@ -299,11 +337,11 @@ impl Exec<'_> {
         let reserved = !0 << PHYSICAL_BITS | 0x1e6;
         let mut loaded = [0; 4];
         for (n, pointer) in loaded.iter_mut().enumerate() {
-            *pointer = self
-                .tlb
-                .ram()
-                .load_u64((cr3 & 0xffff_ffe0) + 8 * n as u64)
-                .unwrap_or(u64::MAX);
+            let at = (cr3 & 0xffff_ffe0) + 8 * n as u64;
+            if let Err(found) = self.entry_allowed(at, None, Rights::READ) {
+                return Err(self.violate(found));
+            }
+            *pointer = self.tlb.ram().load_u64(at).unwrap_or(u64::MAX);
             if *pointer & page::P != 0 && *pointer & reserved != 0 {
                 return Err(self.general_protection(0));
             }

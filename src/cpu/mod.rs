@@ -11,6 +11,7 @@ mod fetch;
 mod flags;
 pub mod float;
 mod int;
+pub mod intercept;
 mod interrupt;
 pub mod io;
 mod memory;

@@ -34,6 +34,8 @@ pub enum Stop {
     WindowOpen,
     /// The processor shut down.
     TripleFault,
+    /// The guest is left in VMX non-root operation, for the reason in `NonRoot::exit`.
+    Intercepted,
 }
 
 /// One vCPU.
@@ -71,6 +73,7 @@ impl Cpu {
             retired: 0,
             member: member.clone(),
             cpuid,
+            non_root: None,
         };
         let mut cpu = Self {
             core: Some(core),
@@ -144,8 +147,10 @@ impl Exec<'_> {
                 let member = self.member.clone();
                 member.stand_still(&mut self.core);
             }
-            if self.window && self.interruptible() {
-                return Stop::WindowOpen;
+            if self.window
+                && let Some(stop) = self.open_window()
+            {
+                return stop;
             }
             budget -= 1;
             if budget == 0 {
@@ -239,6 +244,11 @@ impl Exec<'_> {
                 self.state.rip = self.state.rip.wrapping_sub(len);
                 done
             }
+            Err(Trap::Intercept) => {
+                self.state.rip = self.state.rip.wrapping_sub(len);
+                self.note_length(len);
+                done
+            }
             Err(Trap::Late) => done,
         }
     }
@@ -260,24 +270,29 @@ impl Exec<'_> {
     /// One instruction, with everything that is looked at between two of them.
     #[cold]
     fn step(&mut self, cache: &mut Cache) -> Done {
-        self.shadow = false;
-        let after_stack_load = std::mem::take(&mut self.stack_shadow);
-        self.update_mode();
+        let shadows = (self.shadow, self.stack_shadow);
+        let after_stack_load = self.stack_shadow;
+        self.end_shadow();
         // What a load of SS hit is told after the next instruction (SDM volume 3, 6.8.3).
         if !after_stack_load {
             self.hits = 0;
             if self.state.rflags & rflags::RF == 0 && self.instruction_breakpoint() {
-                return Err(self.debug_fault());
+                let fault = self.debug_fault();
+                return Err(self.back_into_shadow(shadows, fault));
             }
         }
         let (at, flags) = (self.state.rip, self.state.rflags);
-        let (block, _) = self.find(cache)?;
+        let (block, _) = match self.find(cache) {
+            Ok(found) => found,
+            Err(trap) => return Err(self.back_into_shadow(shadows, trap)),
+        };
         let insn = cache.slots(&block).first().map(|slot| slot.insn);
         let op = insn.map_or(Op::Ud, |insn| insn.op());
         let mut stepping = flags & rflags::TF != 0;
         match self.run_slots(cache, &block, 1) {
             Err(Trap::Leave) if stepping && op == Op::Hlt => {}
-            done => done?,
+            Err(trap) => return Err(self.back_into_shadow(shadows, trap)),
+            Ok(()) => {}
         }
         self.after_resumption(flags, at, insn);
         if matches!(
@@ -290,6 +305,15 @@ impl Exec<'_> {
         self.debug_trap(stepping)?;
         self.update_mode();
         Ok(())
+    }
+
+    /// An instruction that was not executed is still the one that a shadow falls on; the exception's delivery ends it.
+    fn back_into_shadow(&mut self, shadows: (bool, bool), trap: Trap) -> Trap {
+        if matches!(trap, Trap::Fault | Trap::Intercept) {
+            (self.shadow, self.stack_shadow) = shadows;
+            self.update_mode();
+        }
+        trap
     }
 
     /// RF lasts for one instruction, unless that one loaded it (IRET). A string instruction that was left between two
@@ -310,7 +334,9 @@ impl Exec<'_> {
             Trap::Leave => Err(match self.leave {
                 Leave::Halt => Stop::Halt,
                 Leave::TripleFault => Stop::TripleFault,
+                Leave::Intercepted => Stop::Intercepted,
             }),
+            Trap::Intercept => Err(Stop::Intercepted),
             Trap::Edge | Trap::Again => Ok(()),
         }
     }

@@ -84,6 +84,7 @@ impl Exec<'_> {
         if !found.present() {
             return Err(self.raise_with(vector::NP, error));
         }
+        self.intercept_task_switch(link, 1)?;
         self.unblock_nmis();
         let saved = (self.state.rip, self.rflags() & !rflags::NT);
         self.switch_task(found, Switch::Return, saved, None)

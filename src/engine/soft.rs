@@ -57,6 +57,9 @@ impl Vcpu for SoftVcpu {
             Stop::Deadline => Exit::Deadline,
             Stop::WindowOpen => Exit::WindowOpen,
             Stop::TripleFault => Exit::TripleFault,
+            Stop::Intercepted => Exit::Fault {
+                detail: "the software CPU was left as if it ran under a hypervisor".to_owned(),
+            },
         }
     }
 

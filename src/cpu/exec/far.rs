@@ -66,7 +66,10 @@ fn jump<W: Int>(x: &mut Exec<'_>, insn: &Insn) -> Done {
             x.state.rip = offset;
             Ok(())
         }
-        Kind::Task(tss) => x.switch_task(tss, Switch::Jump, (x.state.rip, x.rflags()), None),
+        Kind::Task(tss) => {
+            x.intercept_task_switch(tss.selector, 2)?;
+            x.switch_task(tss, Switch::Jump, (x.state.rip, x.rflags()), None)
+        }
     }
 }
 
@@ -109,7 +112,10 @@ fn call<W: Int>(x: &mut Exec<'_>, insn: &Insn) -> Done {
     }
     match gate_kind(x, &found)? {
         Kind::CallGate(width) => call_gate(x, &found, width),
-        Kind::Task(tss) => x.switch_task(tss, Switch::Call, (next, x.rflags()), None),
+        Kind::Task(tss) => {
+            x.intercept_task_switch(tss.selector, 0)?;
+            x.switch_task(tss, Switch::Call, (next, x.rflags()), None)
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use hvf_sys::cpu::{Insn, Op};
 
 use super::super::core::{Done, Exec};
+use super::super::intercept::Intercepts;
 use super::Handler;
 use crate::x86::control::rflags::{AF, CF, DF, FIXED, PF, SF, ZF};
 
@@ -30,6 +31,7 @@ pub(super) fn select(insn: &Insn) -> Handler {
             x.tlb.ram().fence();
             Ok(())
         },
+        Op::Pause => |x, _| x.intercept_plain(Intercepts::PAUSE, Op::Pause),
         _ => |_, _| Ok(()),
     }
 }

@@ -84,7 +84,7 @@ pub fn select(insn: &Insn) -> Handler {
         Hlt | Cli | Sti | Clac | Stac | Cpuid | Rdtsc | Rdtscp | Rdpmc | Rdpid | Rdmsr | Wrmsr
         | MovCr | MovDr | Clts | Lmsw | Smsw | Invd | Wbinvd | Invlpg | Invpcid | Lgdt | Lidt
         | Sgdt | Sidt | Swapgs | Rdfsbase | Rdgsbase | Wrfsbase | Wrgsbase | Xgetbv | Xsetbv
-        | Clflush | Clflushopt | Clwb => system::select(insn),
+        | Clflush | Clflushopt | Clwb | Vmcall | Monitor | Mwait => system::select(insn),
         Fxsave | Fxrstor | Xsave | Xsaveopt | Xrstor | Ldmxcsr | Stmxcsr | Emms => {
             fpu_state::select(insn)
         }

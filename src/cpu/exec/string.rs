@@ -8,6 +8,7 @@ use hvf_sys::ram::PAGE;
 
 use super::super::core::{Done, Exec, Trap};
 use super::super::int::Int;
+use super::super::intercept::{Cause, Intercepts, PortAccess};
 use super::{Handler, by_width};
 use crate::bus::Width;
 use crate::x86::control::rflags;
@@ -220,6 +221,41 @@ fn scas<W: Int>(x: &mut Exec<'_>, insn: &Insn) -> Done {
     })
 }
 
+/// Leaves the guest for a port access, where ports are intercepted. A repeated one that has nothing left to do is none.
+#[inline(always)]
+fn intercept_port<W: Int>(x: &mut Exec<'_>, insn: &Insn, port: u16) -> Done {
+    if x.intercepts().contains(Intercepts::IO) {
+        return intercept_port_slow::<W>(x, insn, port);
+    }
+    Ok(())
+}
+
+#[cold]
+fn intercept_port_slow<W: Int>(x: &mut Exec<'_>, insn: &Insn, port: u16) -> Done {
+    let is_string = matches!(insn.op(), Op::Ins | Op::Outs);
+    let is_in = matches!(insn.op(), Op::Ins | Op::In);
+    let rep = insn.rep() || insn.repne();
+    if is_string && rep && x.state.gpr[1] & Exec::address_mask(insn) == 0 {
+        return Ok(());
+    }
+    let string = is_string.then(|| {
+        let (segment, register) = if is_in {
+            (State::ES, RDI)
+        } else {
+            (insn.segment(), RSI)
+        };
+        x.port_string(insn, segment, x.pointer(insn, register))
+    });
+    let access = PortAccess {
+        port,
+        width: port_width::<W>(),
+        is_in,
+        is_immediate: insn.a().is_imm() || insn.b().is_imm(),
+        string,
+    };
+    x.intercept(Intercepts::IO, || Cause::Port(access))
+}
+
 fn port_width<W: Int>() -> Width {
     match W::BYTES {
         1 => Width::Byte,
@@ -232,6 +268,7 @@ fn port_width<W: Int>() -> Width {
 fn ins<W: Int>(x: &mut Exec<'_>, insn: &Insn) -> Done {
     let port = x.gpr::<u16>(2);
     x.check_port(port, W::BYTES)?;
+    intercept_port::<W>(x, insn, port)?;
     repeat(x, insn, |x, _| {
         let to = x.element(insn, RDI, W::BYTES, true)?;
         x.probe_write(to, W::BYTES, State::ES)?;
@@ -245,6 +282,7 @@ fn ins<W: Int>(x: &mut Exec<'_>, insn: &Insn) -> Done {
 fn outs<W: Int>(x: &mut Exec<'_>, insn: &Insn) -> Done {
     let port = x.gpr::<u16>(2);
     x.check_port(port, W::BYTES)?;
+    intercept_port::<W>(x, insn, port)?;
     repeat(x, insn, |x, _| {
         let from = x.element(insn, RSI, W::BYTES, false)?;
         let value: W = x.load_at(from, insn.segment())?;
@@ -261,6 +299,7 @@ fn port_in<W: Int>(x: &mut Exec<'_>, insn: &Insn) -> Done {
         x.gpr(2)
     };
     x.check_port(port, W::BYTES)?;
+    intercept_port::<W>(x, insn, port)?;
     let value = x.io.port_read(port, port_width::<W>());
     x.set_gpr(0, W::truncate(u64::from(value)));
     Ok(())
@@ -273,6 +312,7 @@ fn port_out<W: Int>(x: &mut Exec<'_>, insn: &Insn) -> Done {
         x.gpr(2)
     };
     x.check_port(port, W::BYTES)?;
+    intercept_port::<W>(x, insn, port)?;
     let value = x.gpr::<W>(0).zero_extend() as u32;
     x.io.port_write(port, port_width::<W>(), value);
     Ok(())

@@ -4,6 +4,7 @@ use hvf_sys::cpu::{Descriptors, Insn, Op, Operand, State};
 
 use super::super::core::{Done, Exec, Leave, Trap};
 use super::super::int::Int;
+use super::super::intercept::{Cause, ControlAccess, Intercepts};
 use super::super::memory::canonical;
 use super::Handler;
 use crate::x86::control::{cr0, cr3, cr4, dr6, dr7, efer, rflags, xcr0};
@@ -21,7 +22,7 @@ pub(super) fn select(insn: &Insn) -> Handler {
         Op::Cpuid => cpuid,
         Op::Rdtsc => rdtsc,
         Op::Rdtscp => rdtscp,
-        Op::Rdpmc => |x, _| Err(x.general_protection(0)),
+        Op::Rdpmc => rdpmc,
         Op::Rdpid => rdpid,
         Op::Rdmsr => rdmsr,
         Op::Wrmsr => wrmsr,
@@ -30,7 +31,8 @@ pub(super) fn select(insn: &Insn) -> Handler {
         Op::Clts => clts,
         Op::Lmsw => lmsw,
         Op::Smsw => smsw,
-        Op::Invd | Op::Wbinvd => |x, _| x.require_kernel(),
+        Op::Invd => |x, _| flush_caches(x, Op::Invd, Intercepts::ALWAYS),
+        Op::Wbinvd => |x, _| flush_caches(x, Op::Wbinvd, Intercepts::WBINVD),
         Op::Invlpg => invlpg,
         Op::Invpcid => invpcid,
         Op::Lgdt | Op::Lidt => load_table,
@@ -40,6 +42,8 @@ pub(super) fn select(insn: &Insn) -> Handler {
         Op::Wrfsbase | Op::Wrgsbase => write_base,
         Op::Xgetbv => xgetbv,
         Op::Xsetbv => xsetbv,
+        Op::Vmcall => vmcall,
+        Op::Monitor | Op::Mwait => monitor,
         _ => flush_line,
     }
 }
@@ -80,6 +84,7 @@ impl Exec<'_> {
 
 fn hlt(x: &mut Exec<'_>, _insn: &Insn) -> Done {
     x.require_kernel()?;
+    x.intercept_plain(Intercepts::HLT, Op::Hlt)?;
     x.leave = Leave::Halt;
     Err(Trap::Leave)
 }
@@ -131,6 +136,7 @@ fn set_ac(x: &mut Exec<'_>, on: bool) -> Done {
 }
 
 fn cpuid(x: &mut Exec<'_>, _insn: &Insn) -> Done {
+    x.intercept_plain(Intercepts::ALWAYS, Op::Cpuid)?;
     let apic =
         x.io.msr_read(msr::APIC_BASE)
             .is_some_and(|base| base & msr::apic_base::ENABLE != 0);
@@ -158,21 +164,32 @@ fn require_time(x: &mut Exec<'_>) -> Done {
     }
 }
 
-fn rdtsc(x: &mut Exec<'_>, _insn: &Insn) -> Done {
+fn rdtsc(x: &mut Exec<'_>, insn: &Insn) -> Done {
     require_time(x)?;
+    x.intercept_plain(Intercepts::RDTSC, insn.op())?;
     let tsc = x.tsc();
     x.set_pair(tsc);
     Ok(())
 }
 
 fn rdtscp(x: &mut Exec<'_>, insn: &Insn) -> Done {
+    x.require_enabled(Intercepts::NO_RDTSCP)?;
     rdtsc(x, insn)?;
     let aux = x.state.msrs.tsc_aux as u32;
     x.set_gpr(1, aux);
     Ok(())
 }
 
+/// There are no performance counters: whichever is named, #GP.
+fn rdpmc(x: &mut Exec<'_>, _insn: &Insn) -> Done {
+    if x.cpl == 0 || x.cr4(cr4::PCE) {
+        x.intercept_plain(Intercepts::RDPMC, Op::Rdpmc)?;
+    }
+    Err(x.general_protection(0))
+}
+
 fn rdpid(x: &mut Exec<'_>, insn: &Insn) -> Done {
+    x.require_enabled(Intercepts::NO_RDTSCP)?;
     let value = x.state.msrs.tsc_aux;
     x.set_gpr(insn.a().low_bits(), value);
     Ok(())
@@ -180,14 +197,18 @@ fn rdpid(x: &mut Exec<'_>, insn: &Insn) -> Done {
 
 fn rdmsr(x: &mut Exec<'_>, _insn: &Insn) -> Done {
     x.require_kernel()?;
-    let value = x.read_msr(x.gpr(1))?;
+    let number = x.gpr(1);
+    x.intercept_msr(number, Cause::ReadMsr)?;
+    let value = x.read_msr(number)?;
     x.set_pair(value);
     Ok(())
 }
 
 fn wrmsr(x: &mut Exec<'_>, _insn: &Insn) -> Done {
     x.require_kernel()?;
-    x.write_msr(x.gpr(1), x.pair())
+    let number = x.gpr(1);
+    x.intercept_msr(number, Cause::WriteMsr)?;
+    x.write_msr(number, x.pair())
 }
 
 /// The register at the general-register end is always of full size; CR and DR number as encoded.
@@ -216,31 +237,70 @@ fn mov_cr(x: &mut Exec<'_>, insn: &Insn) -> Done {
     }
     x.require_kernel()?;
     if reads {
-        let value = match number {
-            0 => x.state.cr0,
-            2 => x.state.cr2,
-            3 => x.state.cr3,
-            4 => x.state.cr4,
-            _ => x.io.cr8(),
-        };
-        set_full_register(x, insn.a(), value);
-        return Ok(());
+        return mov_from_cr(x, insn, number as u8);
     }
     let value = full_register(x, insn.b());
+    let access = ControlAccess::Write(insn.b().low_bits() as u8);
+    let cause = || Cause::Control {
+        number: number as u8,
+        access,
+    };
     match number {
-        0 => x.write_cr0(value),
+        0 => {
+            let value = x.intercept_control(0, value, access)?;
+            x.write_cr0(value)
+        }
         2 => {
             x.state.cr2 = value;
             Ok(())
         }
-        3 => x.write_cr3(value),
-        4 => x.write_cr4(value),
-        _ if value > 15 => Err(x.general_protection(0)),
+        3 => {
+            x.intercept(Intercepts::CR3_LOAD, cause)?;
+            x.write_cr3(value)
+        }
+        4 => {
+            let value = x.intercept_control(4, value, access)?;
+            x.write_cr4(value)
+        }
         _ => {
-            x.io.set_cr8(value);
-            Ok(())
+            x.intercept(Intercepts::CR8_LOAD, cause)?;
+            write_cr8(x, value)
         }
     }
+}
+
+fn mov_from_cr(x: &mut Exec<'_>, insn: &Insn, number: u8) -> Done {
+    let access = ControlAccess::Read(insn.a().low_bits() as u8);
+    let cause = || Cause::Control { number, access };
+    let value = match number {
+        0 => x.seen_cr0(),
+        2 => x.state.cr2,
+        3 => {
+            x.intercept(Intercepts::CR3_STORE, cause)?;
+            x.state.cr3
+        }
+        4 => x.seen_cr4(),
+        _ => {
+            x.intercept(Intercepts::CR8_STORE, cause)?;
+            match x.shadowed_cr8() {
+                Some(value) => value.into(),
+                None => x.io.cr8(),
+            }
+        }
+    };
+    set_full_register(x, insn.a(), value);
+    Ok(())
+}
+
+fn write_cr8(x: &mut Exec<'_>, value: u64) -> Done {
+    if value > 15 {
+        return Err(x.general_protection(0));
+    }
+    if x.shadowed_cr8().is_some() {
+        return x.set_shadowed_cr8(value as u8);
+    }
+    x.io.set_cr8(value);
+    Ok(())
 }
 
 impl Exec<'_> {
@@ -248,7 +308,8 @@ impl Exec<'_> {
     pub fn write_cr0(&mut self, value: u64) -> Done {
         let bad = value >> 32 != 0
             || value & cr0::PG != 0 && value & cr0::PE == 0
-            || value & cr0::NW != 0 && value & cr0::CD == 0;
+            || value & cr0::NW != 0 && value & cr0::CD == 0
+            || !value & self.fixed_cr0() != 0;
         if bad {
             return Err(self.general_protection(0));
         }
@@ -328,7 +389,9 @@ impl Exec<'_> {
             | cr4::SMAP;
         let changed = value ^ self.state.cr4;
         let starts_pcid = changed & value & cr4::PCIDE != 0;
-        let bad = value & !OFFERED != 0
+        let fixed = self.fixed_cr4();
+        let bad = value & !(OFFERED | fixed) != 0
+            || !value & fixed != 0
             || self.long_mode() && value & cr4::PAE == 0
             || starts_pcid && (!self.long_mode() || self.state.cr3 & cr3::PCID != 0);
         if bad {
@@ -353,22 +416,28 @@ impl Exec<'_> {
 
 fn clts(x: &mut Exec<'_>, _insn: &Insn) -> Done {
     x.require_kernel()?;
-    x.state.cr0 &= !cr0::TS;
+    if x.intercept_clts()? {
+        x.state.cr0 &= !cr0::TS;
+    }
     Ok(())
 }
 
 /// LMSW can set PE but not clear it.
 fn lmsw(x: &mut Exec<'_>, insn: &Insn) -> Done {
     x.require_kernel()?;
-    let source = u64::from(x.read::<u16>(insn, insn.a())?);
-    let mask = cr0::MP | cr0::EM | cr0::TS;
-    let value = x.state.cr0 & !mask | source & (mask | cr0::PE);
+    let source = x.read::<u16>(insn, insn.a())?;
+    let linear = if insn.a().is_mem() {
+        Some(x.linear(insn, 2, false)?)
+    } else {
+        None
+    };
+    let value = x.intercept_lmsw(source, linear)?;
     x.write_cr0(value)
 }
 
 fn smsw(x: &mut Exec<'_>, insn: &Insn) -> Done {
     x.require_visible()?;
-    let value = x.state.cr0;
+    let value = x.seen_cr0();
     match insn.width() {
         _ if insn.a().is_mem() => x.store(insn, value as u16),
         2 => x.write(insn, insn.a(), value as u16),
@@ -379,7 +448,20 @@ fn smsw(x: &mut Exec<'_>, insn: &Insn) -> Done {
 
 fn mov_dr(x: &mut Exec<'_>, insn: &Insn) -> Done {
     let reads = insn.a().is_gpr();
-    let number = match if reads { insn.b() } else { insn.a() }.number() {
+    let (register, other) = if reads {
+        (insn.b(), insn.a())
+    } else {
+        (insn.a(), insn.b())
+    };
+    // This one comes before all faults but those of the numbers that no register has (SDM volume 3, 26.1.3).
+    if register.number() < 8 {
+        x.intercept(Intercepts::MOV_DR, || Cause::Debug {
+            number: register.number() as u8,
+            is_read: reads,
+            gpr: other.low_bits() as u8,
+        })?;
+    }
+    let number = match register.number() {
         4 | 5 if x.cr4(cr4::DE) => return Err(x.undefined()),
         4 => 6,
         5 => 7,
@@ -424,12 +506,15 @@ fn invlpg(x: &mut Exec<'_>, insn: &Insn) -> Done {
         let la = x.segment(insn.segment()).base.wrapping_add(offset);
         if x.code64() { la } else { la & 0xffff_ffff }
     };
+    x.intercept(Intercepts::INVLPG, || Cause::Invlpg(la))?;
     x.flush_page(la);
     Ok(())
 }
 
 fn invpcid(x: &mut Exec<'_>, insn: &Insn) -> Done {
+    x.require_enabled(Intercepts::NO_INVPCID)?;
     x.require_kernel()?;
+    x.intercept_plain(Intercepts::INVLPG, Op::Invpcid)?;
     let kind = if x.code64() {
         x.gpr(insn.a().low_bits())
     } else {
@@ -571,12 +656,37 @@ fn xgetbv(x: &mut Exec<'_>, _insn: &Insn) -> Done {
 fn xsetbv(x: &mut Exec<'_>, _insn: &Insn) -> Done {
     require_xsave(x)?;
     x.require_kernel()?;
+    x.intercept_plain(Intercepts::ALWAYS, Op::Xsetbv)?;
     let value = x.pair();
     if x.gpr::<u32>(1) != 0 || value & !(xcr0::X87 | xcr0::SSE) != 0 || value & xcr0::X87 == 0 {
         return Err(x.general_protection(0));
     }
     x.state.xcr0 = value;
     Ok(())
+}
+
+/// INVD and WBINVD: there are no caches that the guest could see.
+fn flush_caches(x: &mut Exec<'_>, op: Op, which: Intercepts) -> Done {
+    x.require_kernel()?;
+    x.intercept_plain(which, op)
+}
+
+/// VMCALL leaves a guest from any privilege level, and is undefined outside one.
+fn vmcall(x: &mut Exec<'_>, _insn: &Insn) -> Done {
+    x.intercept_plain(Intercepts::ALWAYS, Op::Vmcall)?;
+    Err(x.undefined())
+}
+
+/// MONITOR and MWAIT are not offered: a guest of VMX that executes them nevertheless can be left.
+fn monitor(x: &mut Exec<'_>, insn: &Insn) -> Done {
+    let which = match insn.op() {
+        Op::Monitor => Intercepts::MONITOR,
+        _ => Intercepts::MWAIT,
+    };
+    if x.cpl == 0 {
+        x.intercept_plain(which, insn.op())?;
+    }
+    Err(x.undefined())
 }
 
 /// CLFLUSH, CLFLUSHOPT, CLWB: faults like a load of one byte, and nothing else that can be seen.

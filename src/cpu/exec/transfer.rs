@@ -2,9 +2,9 @@
 
 use hvf_sys::cpu::{Insn, Op, Segment, State};
 
-use super::super::core::{Done, Exec, Trap};
+use super::super::core::{Done, Exec, Fault, Trap};
 use super::super::int::Int;
-use super::super::interrupt::Source;
+use super::super::intercept::{Event, EventKind};
 use super::super::memory::canonical;
 use super::super::segments::{is_null, null_stack, selector_error};
 use super::{Handler, by_word};
@@ -22,19 +22,16 @@ const CODE32: u16 = FLAT_CODE | segment::DB;
 pub(super) fn select(insn: &Insn) -> Handler {
     match insn.op() {
         Op::Int => int,
-        Op::Int1 => |x, _| {
-            let next = x.state.rip;
-            x.deliver(vector::DB, Source::Exception, None, next)
-        },
-        Op::Int3 => |x, _| software(x, vector::BP),
-        Op::Into => |x, _| {
+        Op::Int1 => |x, insn| software(x, insn, vector::DB, EventKind::Privileged),
+        Op::Int3 => |x, insn| software(x, insn, vector::BP, EventKind::SoftwareException),
+        Op::Into => |x, insn| {
             if x.flags.overflow() {
-                software(x, vector::OF)
+                software(x, insn, vector::OF, EventKind::SoftwareException)
             } else {
                 Ok(())
             }
         },
-        Op::Iret => by_word!(insn, iret),
+        Op::Iret => by_word!(insn, interrupt_return),
         Op::Syscall => syscall,
         Op::Sysret => sysret,
         Op::Sysenter => sysenter,
@@ -42,9 +39,24 @@ pub(super) fn select(insn: &Insn) -> Handler {
     }
 }
 
-fn software(x: &mut Exec<'_>, vector: u8) -> Done {
+/// An event that the instruction is. Those that are exceptions can be intercepted as such.
+fn software(x: &mut Exec<'_>, insn: &Insn, vector: u8, kind: EventKind) -> Done {
+    let fault = Fault {
+        vector,
+        ..Fault::default()
+    };
+    if kind != EventKind::Software {
+        x.intercept_exception(kind, fault)?;
+    }
+    let event = Event {
+        len: insn.len() as u8,
+        ..fault.event(kind)
+    };
     let next = x.state.rip;
-    x.deliver(vector, Source::Software, None, next)
+    x.begin_delivery(event);
+    x.deliver(vector, event.source(), None, next)?;
+    x.end_delivery();
+    Ok(())
 }
 
 /// INT n. In virtual-8086 mode below IOPL 3 it faults, unless CR4.VME sends it to the program's own table
@@ -59,7 +71,7 @@ fn int(x: &mut Exec<'_>, insn: &Insn) -> Done {
             return Err(x.general_protection(0));
         }
     }
-    software(x, vector)
+    software(x, insn, vector, EventKind::Software)
 }
 
 /// The bit of the TSS's redirection bitmap: set where an interrupt goes through the IDT.
@@ -108,6 +120,14 @@ fn redirected(x: &mut Exec<'_>, vector: u8) -> Done {
     x.state.segments[State::CS] = x.real_segment(State::CS, (entry >> 16) as u16);
     x.state.rip = u64::from(entry & 0xffff);
     Ok(())
+}
+
+fn interrupt_return<W: Int>(x: &mut Exec<'_>, insn: &Insn) -> Done {
+    let done = iret::<W>(x, insn);
+    if done == Err(Trap::Intercept) {
+        x.note_iret();
+    }
+    done
 }
 
 fn iret<W: Int>(x: &mut Exec<'_>, insn: &Insn) -> Done {

@@ -8,6 +8,7 @@ mod basics;
 mod debug;
 mod floating_point;
 mod hostile;
+mod intercepts;
 mod long;
 mod paging;
 mod protected;

@@ -291,7 +291,7 @@ impl Exec<'_> {
         }
     }
 
-    fn next_page(&self, la: u64) -> u64 {
+    pub(super) fn next_page(&self, la: u64) -> u64 {
         let next = (la | (PAGE - 1)).wrapping_add(1);
         if self.code64() {
             next
@@ -301,7 +301,7 @@ impl Exec<'_> {
     }
 
     /// The guest physical page behind a linear address of code, and the key of the translation.
-    fn fetch_page(&mut self, la: u64) -> Result<(u64, u64), Trap> {
+    pub(super) fn fetch_page(&mut self, la: u64) -> Result<(u64, u64), Trap> {
         let keys = self.fetch.keys(self.cpl == 3);
         if let Some(found) = self.fetch.find(la, keys) {
             return Ok(found);
@@ -321,7 +321,7 @@ impl Exec<'_> {
     }
 
     /// Reads code. Where there is no RAM there is nothing to execute: #GP, as a fetch that nobody answers has no better one.
-    fn read_code(&mut self, gpa: u64, into: &mut [u8]) -> Result<(), Trap> {
+    pub(super) fn read_code(&mut self, gpa: u64, into: &mut [u8]) -> Result<(), Trap> {
         match self.tlb.ram().read(gpa, into) {
             Ok(()) => Ok(()),
             Err(_) => Err(self.general_protection(0)),

@@ -6,6 +6,7 @@
 mod block;
 pub mod core;
 pub mod decode;
+pub mod emulate;
 mod exec;
 mod fetch;
 mod flags;

@@ -41,9 +41,9 @@ pub enum Stop {
 /// One vCPU.
 pub struct Cpu {
     /// Always there, except while `run` has it.
-    core: Option<Core>,
+    pub(super) core: Option<Core>,
     cache: Cache,
-    member: Arc<Member>,
+    pub(super) member: Arc<Member>,
 }
 
 impl Cpu {
@@ -226,7 +226,7 @@ impl Exec<'_> {
 
     /// Puts RIP right after an instruction that was the last of its block before the end.
     #[cold]
-    fn end_early(&mut self, len: u64, done: Done) -> Done {
+    pub(super) fn end_early(&mut self, len: u64, done: Done) -> Done {
         match done {
             Ok(()) | Err(Trap::Edge) => {
                 self.retired += 1;
@@ -318,7 +318,7 @@ impl Exec<'_> {
 
     /// RF lasts for one instruction, unless that one loaded it (IRET). A string instruction that was left between two
     /// iterations sets it, so that a breakpoint at it does not hit for each (SDM volume 3, 17.3.1.1).
-    fn after_resumption(&mut self, before: u64, at: u64, insn: Option<Insn>) {
+    pub(super) fn after_resumption(&mut self, before: u64, at: u64, insn: Option<Insn>) {
         let Some(insn) = insn else { return };
         if self.state.rip == at && (insn.rep() || insn.repne()) {
             self.state.rflags |= rflags::RF;
@@ -328,7 +328,7 @@ impl Exec<'_> {
     }
 
     /// What follows an instruction that did not end normally.
-    fn handle(&mut self, trap: Trap) -> Result<(), Stop> {
+    pub(super) fn handle(&mut self, trap: Trap) -> Result<(), Stop> {
         match trap {
             Trap::Fault | Trap::Late => self.deliver_fault(),
             Trap::Leave => Err(match self.leave {

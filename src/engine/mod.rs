@@ -3,6 +3,7 @@
 //! An engine's vCPU lives on the thread that made it. Other threads hold its `Kicker` only. The loop (`run`) sees
 //! the rest of the machine as a `Platform`. CPUID is no exit: every engine answers it from `x86::cpuid`.
 
+pub mod alarm;
 pub mod choose;
 #[cfg(test)]
 pub(crate) mod fake;

@@ -104,7 +104,7 @@ fn every_row_ends_in_a_state_that_exists() {
         cpus: 1,
         physical_bits: 39,
         crystal_hz: 25_000_000,
-        tsc_ratio: 40,
+        tsc_ratio: (40, 1),
     };
     let cpuid = Arc::new(Table::new(&machine, 0));
     let mut cpu = Cpu::new(ram.clone(), &Arc::new(Group::default()), cpuid);

@@ -38,7 +38,7 @@ impl Engine for Soft {
             cpus: self.cpus.into(),
             physical_bits: layout::PHYSICAL_BITS,
             crystal_hz: layout::CRYSTAL_HZ as u32,
-            tsc_ratio: layout::TSC_RATIO as u32,
+            tsc_ratio: (layout::TSC_RATIO as u32, 1),
         };
         let cpuid = Arc::new(Table::new(&machine, index.into()));
         let cpu = Cpu::new(self.ram.clone(), &self.group, cpuid);

@@ -142,6 +142,14 @@ pub mod xcr0 {
     pub const SSE: u64 = 1 << 1;
     /// Upper halves of YMM registers.
     pub const AVX: u64 = 1 << 2;
+    /// Mask registers of AVX-512.
+    pub const OPMASK: u64 = 1 << 5;
+    /// Upper halves of the first 16 ZMM registers.
+    pub const ZMM_HI256: u64 = 1 << 6;
+    /// ZMM16 to ZMM31.
+    pub const HI16_ZMM: u64 = 1 << 7;
+    /// Rights of protection keys.
+    pub const PKRU: u64 = 1 << 9;
 }
 
 /// Bits of CR3 (SDM vol. 3, 4.5).

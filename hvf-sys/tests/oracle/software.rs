@@ -53,7 +53,7 @@ impl Software {
             cpus: 1,
             physical_bits: 39,
             crystal_hz: 25_000_000,
-            tsc_ratio: 40,
+            tsc_ratio: (40, 1),
         };
         let cpuid = Arc::new(Table::new(&machine, 0));
         let mut cpu = Cpu::new(ram.clone(), &Arc::new(Group::default()), cpuid);

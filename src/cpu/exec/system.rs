@@ -142,6 +142,7 @@ fn cpuid(x: &mut Exec<'_>, _insn: &Insn) -> Done {
             .is_some_and(|base| base & msr::apic_base::ENABLE != 0);
     let live = Live {
         cr4: x.state.cr4,
+        xcr0: x.state.xcr0,
         apic,
     };
     let answer = x.cpuid.answer(x.gpr(0), x.gpr(1), live);

@@ -150,7 +150,7 @@ fn cpu_of(ram: Arc<Ram>, group: &Arc<Group>) -> Cpu {
         cpus: 1,
         physical_bits: PHYSICAL_BITS,
         crystal_hz: 100_000_000,
-        tsc_ratio: 10,
+        tsc_ratio: (10, 1),
     };
     Cpu::new(ram, group, Arc::new(Table::new(&machine, 0)))
 }

@@ -155,6 +155,7 @@ impl HvfVcpu {
         let base = io.msr_read(msr::APIC_BASE);
         let live = Live {
             cr4: self.shadows.cr4(&self.hardware)?,
+            xcr0: self.hardware.register(Register::Xcr0)?,
             apic: base.is_some_and(|base| base & msr::apic_base::ENABLE != 0),
         };
         let answer = self.soft.core().cpuid.answer(leaf, subleaf, live);

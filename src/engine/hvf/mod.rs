@@ -29,7 +29,7 @@ use self::vmx::{Access, Vmx};
 use super::{Engine, Refusal, Vcpu};
 use crate::cpu::{Cpu, Group};
 use crate::layout;
-use crate::x86::cpuid::{Machine, Table};
+use crate::x86::cpuid::{Machine, Table, tsc_ratio};
 
 /// The vCPUs of one machine.
 pub struct Hvf {
@@ -80,7 +80,7 @@ impl Hvf {
             cpus: self.cpus.into(),
             physical_bits: layout::PHYSICAL_BITS,
             crystal_hz: layout::CRYSTAL_HZ as u32,
-            tsc_ratio: (self.tsc_hz / layout::CRYSTAL_HZ) as u32,
+            tsc_ratio: tsc_ratio(self.tsc_hz / 1000, layout::CRYSTAL_HZ),
         };
         let cpuid = Arc::new(Table::new(&machine, index.into()));
         let mut vcpu = HvfVcpu {

@@ -1,6 +1,7 @@
-//! CPUID as data: what one vCPU of the software CPU answers.
+//! CPUID as data: what one vCPU answers, of the software CPU here, of one that the host's processor executes in
+//! `hosted`.
 //!
-//! The table tells exactly what is implemented (SDM vol. 2A, "CPUID"; the feature sets below are the contract that
+//! The software CPU's table tells exactly what is implemented (SDM vol. 2A, "CPUID"; the feature sets below are the contract that
 //! `cpu` keeps). Family and model are those of an in-order Atom ("Cedarview"), which is the truth about a processor
 //! that never speculates: Linux then has no mitigation to pay for, in any version. Each bit of
 //! IA32_ARCH_CAPABILITIES says the same to systems that ask there. Leaves 0x15 and 0x16 are the machine's clocks,
@@ -10,10 +11,11 @@
 //! Not offered: AVX, BMI, AES, MONITOR, performance counters, speculation control.
 
 pub mod feature;
+mod hosted;
 
 use feature::{
     extended1_ecx, extended1_edx, extended7_edx, leaf1_ecx, leaf1_edx, leaf6_eax, leaf7_ebx,
-    leaf7_ecx, leaf7_edx,
+    leaf7_ecx, leaf7_edx, leafd_1_eax,
 };
 
 /// Leaf 1, EAX: family 6, model 0x36, stepping 9; EDX at reset too.
@@ -123,8 +125,10 @@ pub struct Answer {
 /// The part of a vCPU's state that CPUID shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Live {
-    /// CR4, for OSXSAVE.
+    /// CR4, for OSXSAVE and OSPKE.
     pub cr4: u64,
+    /// XCR0, for the size of the area that XSAVE writes.
+    pub xcr0: u64,
     /// Whether IA32_APIC_BASE has the local APIC on.
     pub apic: bool,
 }
@@ -149,8 +153,8 @@ pub struct Machine {
     pub physical_bits: u32,
     /// The crystal, which the local APIC's timer counts.
     pub crystal_hz: u32,
-    /// Ticks of the TSC for each of the crystal's.
-    pub tsc_ratio: u32,
+    /// The TSC's rate: so many ticks, in so many of the crystal's.
+    pub tsc_ratio: (u32, u32),
 }
 
 /// All that one vCPU answers.
@@ -180,13 +184,12 @@ impl Table {
     /// answer, as on every Intel processor; zeros for a leaf or subleaf that is merely not there.
     pub fn answer(&self, leaf: u32, subleaf: u32, live: Live) -> Answer {
         let leaf = match leaf {
-            0..=MAX_BASIC | HYPERVISOR_BASE..=0x4fff_ffff | EXTENDED_BASE..=MAX_EXTENDED => leaf,
+            0..=MAX_BASIC | HYPERVISOR_BASE..=0x4fff_ffff => leaf,
+            EXTENDED_BASE.. if leaf <= self.max_extended() => leaf,
             _ => MAX_BASIC,
         };
-        let found =
-            |entry: &&Entry| entry.leaf == leaf && entry.subleaf.is_none_or(|s| s == subleaf);
-        let mut answer = match self.entries.iter().find(found) {
-            Some(entry) => entry.answer,
+        let mut answer = match self.find(leaf, subleaf) {
+            Some(answer) => answer,
             // SDM: of an invalid level, ECX[7:0] and EDX are still told.
             None if leaf == 0xb => Answer {
                 ecx: subleaf & 0xff,
@@ -195,15 +198,51 @@ impl Table {
             },
             None => Answer::default(),
         };
-        if leaf == 1 {
-            if live.cr4 & super::cr4::OSXSAVE != 0 {
-                answer.ecx |= leaf1_ecx::OSXSAVE;
+        match (leaf, subleaf) {
+            (1, _) => {
+                if live.cr4 & super::cr4::OSXSAVE != 0 {
+                    answer.ecx |= leaf1_ecx::OSXSAVE;
+                }
+                if live.apic {
+                    answer.edx |= leaf1_edx::APIC;
+                }
             }
-            if live.apic {
-                answer.edx |= leaf1_edx::APIC;
+            (7, 0) if live.cr4 & super::cr4::PKE != 0 => {
+                answer.ecx |= leaf7_ecx::OSPKE & answer.ecx << 1;
             }
+            (0xd, 0) => answer.ebx = self.save_area(live.xcr0, false),
+            (0xd, 1) if answer.eax & leafd_1_eax::XSAVEC != 0 => {
+                answer.ebx = self.save_area(live.xcr0, true);
+            }
+            _ => {}
         }
         answer
+    }
+
+    fn find(&self, leaf: u32, subleaf: u32) -> Option<Answer> {
+        let is_it = |e: &&Entry| e.leaf == leaf && e.subleaf.is_none_or(|s| s == subleaf);
+        self.entries.iter().find(is_it).map(|entry| entry.answer)
+    }
+
+    /// EAX of leaf 1, which EDX holds after a reset.
+    pub fn signature(&self) -> u32 {
+        self.find(1, 0).map_or(0, |answer| answer.eax)
+    }
+
+    fn max_extended(&self) -> u32 {
+        self.find(EXTENDED_BASE, 0).map_or(0, |answer| answer.eax)
+    }
+
+    /// How long the area is that XSAVE, or XSAVEC, writes with this XCR0 (SDM vol. 1, 13.4.2 and 13.4.3).
+    fn save_area(&self, xcr0: u64, compact: bool) -> u32 {
+        let enabled = (2..63).filter(|n| xcr0 >> n & 1 != 0);
+        let areas = enabled.filter_map(|n| self.find(0xd, n));
+        areas.fold(XSAVE_BYTES, |end, area| match compact {
+            // ECX bit 1: it begins at a multiple of 64 bytes.
+            true if area.ecx & 2 != 0 => (end.saturating_add(63) & !63).saturating_add(area.eax),
+            true => end.saturating_add(area.eax),
+            false => end.max(area.eax.saturating_add(area.ebx)),
+        })
     }
 
     /// Every entry, for an engine that hands the table to its host. Leaf 1 lacks the bits that `Live` decides.
@@ -280,10 +319,11 @@ impl Table {
     }
 
     fn clocks(&mut self, machine: &Machine) {
-        let (crystal, ratio) = (machine.crystal_hz, machine.tsc_ratio);
-        self.put(0x15, None, [1, ratio, crystal, 0]);
+        let (crystal, (ticks, per)) = (machine.crystal_hz, machine.tsc_ratio);
+        self.put(0x15, None, [per, ticks, crystal, 0]);
         let bus = crystal / 1_000_000;
-        let core = bus.wrapping_mul(ratio);
+        let core = u64::from(bus) * u64::from(ticks) / u64::from(per.max(1));
+        let core = core as u32 & 0xffff;
         self.put(0x16, None, [core, core, bus, 0]);
     }
 
@@ -304,6 +344,17 @@ impl Table {
         let bits = physical_bits | LINEAR_BITS << 8;
         self.put(0x8000_0008, None, [bits, 0, 0, 0]);
     }
+}
+
+/// `Machine::tsc_ratio` of a TSC with this rate, exactly: `crystal_hz` is a multiple of 1000.
+pub fn tsc_ratio(khz: u64, crystal_hz: u64) -> (u32, u32) {
+    let (hz, divisor) = (khz * 1000, gcd(khz * 1000, crystal_hz));
+    // 1000 divides both, so that any 32 bits of kHz fit.
+    ((hz / divisor) as u32, (crystal_hz / divisor) as u32)
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a.max(1) } else { gcd(b, a % b) }
 }
 
 /// How many APIC ids a package of `cpus` takes: a power of two.

@@ -2,14 +2,18 @@
 
 use super::*;
 
-const PLAIN: Live = Live { cr4: 0, apic: true };
+const PLAIN: Live = Live {
+    cr4: 0,
+    xcr0: 1,
+    apic: true,
+};
 
 fn table(cpus: u32, id: u32) -> Table {
     let machine = Machine {
         cpus,
         physical_bits: 39,
         crystal_hz: 100_000_000,
-        tsc_ratio: 10,
+        tsc_ratio: (10, 1),
     };
     Table::new(&machine, id)
 }
@@ -104,10 +108,12 @@ fn what_changes_while_running_is_shown() {
     let table = table(1, 0);
     let off = Live {
         cr4: 0,
+        xcr0: 1,
         apic: false,
     };
     let on = Live {
-        cr4: crate::x86::cr4::OSXSAVE,
+        cr4: crate::x86::cr4::OSXSAVE | crate::x86::cr4::PKE,
+        xcr0: 3,
         apic: true,
     };
     let changed = |leaf| {

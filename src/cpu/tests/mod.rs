@@ -6,6 +6,7 @@
 
 mod basics;
 mod debug;
+mod emulate;
 mod floating_point;
 mod hostile;
 mod intercepts;

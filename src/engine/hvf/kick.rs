@@ -3,47 +3,63 @@
 //! An interrupt that is sent while the vCPU is outside `run` is dropped, and nobody can know whether it is inside yet.
 //! So a kick leaves a mark first. The vCPU says that it is going in, then looks at the mark; the kicker marks, then
 //! looks whether the vCPU may be inside, and interrupts it if so. Where the interrupt came too early, the mark is still
-//! there a millisecond later, and one thread for all vCPUs interrupts again until it is gone.
+//! there a millisecond later, and the alarm's thread interrupts again until it is gone.
 //!
-//! The same thread ends runs whose deadline has come, on hosts that refuse deadlines.
-//!
-//! Lock rank: this mutex is taken with no other held; the framework is called with nothing held.
+//! The alarm also ends runs whose deadline has come, on hosts that refuse deadlines.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::Builder;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
 
-use super::super::Kicker;
 use super::vmx::Vmx;
-
-/// How long an interrupt that was lost goes unnoticed.
-const AGAIN: Duration = Duration::from_millis(1);
+use crate::engine::Kicker;
+use crate::engine::alarm::{Alarm, Bell};
 
 /// What other threads know of a vCPU.
 pub(super) struct Mark {
     id: u32,
+    vmx: Arc<dyn Vmx>,
     /// Somebody wants `run` to return.
     wanted: AtomicBool,
     /// The vCPU is inside `run`, or about to go in.
     inside: AtomicBool,
-    repeater: Arc<Repeater>,
+    /// Rings while an interrupt may have been lost.
+    again: Bell,
+    /// Rings when the deadline has come.
+    deadline: Bell,
 }
 
 impl Mark {
     /// For the vCPU with this number.
-    pub(super) fn new(id: u32, repeater: Arc<Repeater>) -> Arc<Self> {
-        Arc::new(Self {
-            id,
-            wanted: AtomicBool::new(false),
-            inside: AtomicBool::new(false),
-            repeater,
+    pub(super) fn new(id: u32, vmx: Arc<dyn Vmx>, alarm: &Alarm) -> Arc<Self> {
+        Arc::new_cyclic(|this: &Weak<Self>| {
+            let bell = |ring: fn(&Self)| {
+                let this = this.clone();
+                alarm.bell(move || {
+                    if let Some(mark) = this.upgrade() {
+                        ring(&mark);
+                    }
+                })
+            };
+            Self {
+                id,
+                vmx,
+                wanted: AtomicBool::new(false),
+                inside: AtomicBool::new(false),
+                again: bell(Self::repeat),
+                deadline: bell(Self::kick),
+            }
         })
     }
 
     /// Takes a kick, if there was one.
     pub(super) fn take(&self) -> bool {
-        self.wanted.swap(false, SeqCst)
+        let was_wanted = self.wanted.swap(false, SeqCst);
+        if was_wanted {
+            // Who wants something from here on finds the vCPU outside, and does not insist.
+            self.again.hush();
+        }
+        was_wanted
     }
 
     /// Announces that the vCPU goes in. False where it must not, since it was kicked.
@@ -62,14 +78,32 @@ impl Mark {
     }
 
     /// Has the vCPU kicked at `at`, in place of what was asked before.
-    pub(super) fn kick_at(self: &Arc<Self>, at: Option<Instant>) {
-        self.repeater.lock().deadline(self, at);
-        self.repeater.changed.notify_all();
+    pub(super) fn kick_at(&self, at: Option<Instant>) {
+        self.deadline.set(at);
     }
 
-    /// Whether an interrupt is still owed.
-    fn owes(&self) -> bool {
-        self.wanted.load(SeqCst) && self.inside.load(SeqCst)
+    fn kick(&self) {
+        // Of several kicks the first one interrupts.
+        if !self.wanted.swap(true, SeqCst) {
+            self.interrupt();
+        }
+    }
+
+    fn repeat(&self) {
+        self.again.hush();
+        if self.wanted.load(SeqCst) {
+            self.interrupt();
+        }
+    }
+
+    fn interrupt(&self) {
+        if !self.inside.load(SeqCst) {
+            return;
+        }
+        if let Err(error) = self.vmx.interrupt(&[self.id]) {
+            log::warn!("interrupting a vCPU failed with {error}");
+        }
+        self.again.insist();
     }
 }
 
@@ -78,106 +112,148 @@ pub(super) struct MarkKicker(pub Arc<Mark>);
 
 impl Kicker for MarkKicker {
     fn kick(&self) {
-        let mark = &self.0;
-        let is_first = !mark.wanted.swap(true, SeqCst);
-        if is_first && mark.inside.load(SeqCst) {
-            mark.repeater.interrupt(&[mark.id]);
-            mark.repeater.lock().owed.push(mark.clone());
-            mark.repeater.changed.notify_all();
-        }
+        self.0.kick();
     }
 }
 
-/// The thread that interrupts again.
-pub(super) struct Repeater {
-    vmx: Arc<dyn Vmx>,
-    state: Mutex<Owed>,
-    changed: Condvar,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::hvf::vmx::{Access, Capability, Error, Result, VmxVcpu};
+    use hvf_sys::ram::Ram;
+    use std::sync::atomic::AtomicU32;
+    use std::thread;
+    use std::time::Duration;
 
-#[derive(Default)]
-struct Owed {
-    owed: Vec<Arc<Mark>>,
-    deadlines: Vec<(Instant, Arc<Mark>)>,
-}
-
-impl Repeater {
-    /// Starts it. It ends when the last vCPU is gone.
-    pub(super) fn start(vmx: Arc<dyn Vmx>) -> std::io::Result<Arc<Self>> {
-        let repeater = Arc::new(Self {
-            vmx,
-            state: Mutex::default(),
-            changed: Condvar::new(),
-        });
-        let weak = Arc::downgrade(&repeater);
-        Builder::new()
-            .name("kicks".to_owned())
-            .spawn(move || repeat(&weak))?;
-        Ok(repeater)
+    /// Drops interrupts as a vCPU outside `run` does, the first few even inside.
+    #[derive(Default)]
+    struct Deaf {
+        lost: AtomicU32,
+        interrupted: AtomicBool,
+        sent: AtomicU32,
     }
 
-    fn lock(&self) -> MutexGuard<'_, Owed> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn interrupt(&self, ids: &[u32]) {
-        if let Err(error) = self.vmx.interrupt(ids) {
-            log::warn!("interrupting vCPUs {ids:?} failed with {error}");
+    impl Vmx for Deaf {
+        fn capability(&self, _: Capability) -> Result<u64> {
+            Err(Error::ERROR)
+        }
+        fn map(&self, _: &Arc<Ram>, _: u64, _: u64, _: Access) -> Result<()> {
+            Err(Error::ERROR)
+        }
+        fn unmap(&self, _: u64, _: u64) -> Result<()> {
+            Err(Error::ERROR)
+        }
+        fn protect(&self, _: u64, _: u64, _: Access) -> Result<()> {
+            Err(Error::ERROR)
+        }
+        fn vcpu(&self) -> Result<Box<dyn VmxVcpu>> {
+            Err(Error::NO_DEVICE)
+        }
+        fn interrupt(&self, vcpus: &[u32]) -> Result<()> {
+            assert_eq!(vcpus, [7]);
+            self.sent.fetch_add(1, SeqCst);
+            let left = self.lost.load(SeqCst);
+            self.lost.store(left.saturating_sub(1), SeqCst);
+            if left == 0 {
+                self.interrupted.store(true, SeqCst);
+            }
+            Ok(())
+        }
+        fn tsc(&self) -> u64 {
+            0
+        }
+        fn tsc_hz(&self) -> Option<u64> {
+            None
         }
     }
 
-    /// Waits for something to do, a second at most, then does it.
-    fn turn(&self) {
-        let state = self.lock();
-        let pause = state.pause(Instant::now());
-        let waited = self.changed.wait_timeout(state, pause);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        let due = state.due(Instant::now());
-        let ids: Vec<u32> = state.owed.iter().map(|mark| mark.id).collect();
-        drop(state);
-        for mark in due {
-            MarkKicker(mark).kick();
+    /// Stays "inside" until it is interrupted. False where that takes too long.
+    fn run(vmx: &Deaf) -> bool {
+        let start = Instant::now();
+        while !vmx.interrupted.swap(false, SeqCst) {
+            if start.elapsed() > Duration::from_secs(20) {
+                return false;
+            }
+            thread::yield_now();
         }
-        if !ids.is_empty() {
-            std::thread::sleep(AGAIN);
-            let mut state = self.lock();
-            state.owed.retain(|mark| mark.owes());
-            let ids: Vec<u32> = state.owed.iter().map(|mark| mark.id).collect();
-            drop(state);
-            if !ids.is_empty() {
-                self.interrupt(&ids);
+        true
+    }
+
+    fn mark(lost: u32) -> (Arc<Deaf>, Alarm, Arc<Mark>) {
+        let vmx = Arc::new(Deaf::default());
+        vmx.lost.store(lost, SeqCst);
+        let alarm = Alarm::start().unwrap();
+        let mark = Mark::new(7, vmx.clone(), &alarm);
+        (vmx, alarm, mark)
+    }
+
+    #[test]
+    fn a_kick_before_the_run_keeps_the_vcpu_out() {
+        let (vmx, _alarm, mark) = mark(0);
+        MarkKicker(mark.clone()).kick();
+        assert!(!mark.go_in());
+        assert!(mark.take() && !mark.take());
+        assert!(mark.go_in());
+        mark.come_out();
+        assert_eq!(vmx.sent.load(SeqCst), 0, "nobody was inside");
+    }
+
+    #[test]
+    fn an_interrupt_that_is_lost_is_repeated_until_the_kick_is_taken() {
+        let (vmx, _alarm, mark) = mark(3);
+        assert!(mark.go_in());
+        MarkKicker(mark.clone()).kick();
+        MarkKicker(mark.clone()).kick();
+        assert!(run(&vmx), "the kick was lost");
+        mark.come_out();
+        assert!(mark.take());
+        assert!(vmx.sent.load(SeqCst) >= 4);
+        // Nothing is left that would interrupt the next run.
+        thread::sleep(Duration::from_millis(5));
+        let sent = vmx.sent.load(SeqCst);
+        assert!(mark.go_in());
+        thread::sleep(Duration::from_millis(5));
+        assert_eq!(vmx.sent.load(SeqCst), sent);
+    }
+
+    #[test]
+    fn a_deadline_is_a_kick() {
+        let (vmx, _alarm, mark) = mark(1);
+        mark.kick_at(Some(Instant::now() + Duration::from_millis(2)));
+        assert!(mark.go_in());
+        assert!(run(&vmx), "the deadline was missed");
+        mark.come_out();
+        assert!(mark.take());
+    }
+
+    #[test]
+    fn no_kick_of_many_is_lost() {
+        let (vmx, _alarm, mark) = mark(0);
+        let kicks = Arc::new(AtomicU32::new(0));
+        let sender = {
+            let (mark, kicks) = (mark.clone(), kicks.clone());
+            thread::spawn(move || {
+                for n in 0..2_000 {
+                    while kicks.load(SeqCst) < n {
+                        thread::yield_now();
+                    }
+                    (0..n % 64).for_each(|_| std::hint::spin_loop());
+                    mark.kick();
+                }
+            })
+        };
+        while kicks.load(SeqCst) < 2_000 {
+            if mark.take() {
+                kicks.fetch_add(1, SeqCst);
+                continue;
+            }
+            // What came while nobody was inside is lost, as on a Mac.
+            vmx.interrupted.store(false, SeqCst);
+            if mark.go_in() {
+                assert!(run(&vmx), "a kick was lost");
+                mark.come_out();
             }
         }
-    }
-}
-
-fn repeat(repeater: &Weak<Repeater>) {
-    while let Some(repeater) = repeater.upgrade() {
-        repeater.turn();
-    }
-}
-
-impl Owed {
-    fn deadline(&mut self, mark: &Arc<Mark>, at: Option<Instant>) {
-        self.deadlines
-            .retain(|(_, other)| !Arc::ptr_eq(other, mark));
-        if let Some(at) = at {
-            self.deadlines.push((at, mark.clone()));
-        }
-    }
-
-    fn pause(&self, now: Instant) -> Duration {
-        if !self.owed.is_empty() {
-            return Duration::ZERO;
-        }
-        let first = self.deadlines.iter().map(|&(at, _)| at).min();
-        let pause = first.map(|at| at.saturating_duration_since(now));
-        pause.unwrap_or(Duration::MAX).min(Duration::from_secs(1))
-    }
-
-    fn due(&mut self, now: Instant) -> Vec<Arc<Mark>> {
-        let is_due = |(at, _): &mut (Instant, Arc<Mark>)| *at <= now;
-        let due = self.deadlines.extract_if(.., is_due);
-        due.map(|(_, mark)| mark).collect()
+        sender.join().unwrap();
     }
 }

@@ -23,9 +23,10 @@ use std::sync::Arc;
 use hvf_sys::ram::Ram;
 
 use self::hardware::{Failure, Hardware};
-use self::kick::{Mark, Repeater};
+use self::kick::Mark;
 use self::vcpu::HvfVcpu;
 use self::vmx::{Access, Vmx};
+use super::alarm::Alarm;
 use super::{Engine, Refusal, Vcpu};
 use crate::cpu::{Cpu, Group};
 use crate::layout;
@@ -40,7 +41,7 @@ pub struct Hvf {
     tsc_base: u64,
     /// The software CPUs that stand in for the hardware ones.
     group: Arc<Group>,
-    repeater: Arc<Repeater>,
+    alarm: Alarm,
 }
 
 impl Hvf {
@@ -54,10 +55,9 @@ impl Hvf {
                 ))
             })?;
         }
-        let repeater = Repeater::start(vmx.clone());
+        let alarm = Alarm::start();
         Ok(Self {
-            repeater: repeater
-                .map_err(|e| Refusal(format!("cannot start the thread for kicks: {e}")))?,
+            alarm: alarm.map_err(|e| Refusal(format!("cannot start the thread for kicks: {e}")))?,
             tsc_hz: vmx.tsc_hz().unwrap_or(layout::TSC_HZ).max(1),
             tsc_base: vmx.tsc(),
             vmx,
@@ -87,7 +87,7 @@ impl Hvf {
             vmx: self.vmx.clone(),
             tsc_hz: self.tsc_hz,
             tsc_base: self.tsc_base,
-            mark: Mark::new(hardware.id(), self.repeater.clone()),
+            mark: Mark::new(hardware.id(), self.vmx.clone(), &self.alarm),
             hardware,
             soft: Cpu::new(self.ram.clone(), &self.group, cpuid),
             shadows: state::Shadows::default(),

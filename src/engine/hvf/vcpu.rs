@@ -212,12 +212,6 @@ impl Vcpu for HvfVcpu {
     }
 }
 
-impl Drop for HvfVcpu {
-    fn drop(&mut self) {
-        self.mark.kick_at(None);
-    }
-}
-
 fn reset(soft: &mut Cpu, kind: Reset, tsc_base: u64) {
     let core = soft.core_mut();
     core.reset(kind == Reset::Init);

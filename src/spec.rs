@@ -88,6 +88,19 @@ pub enum Engine {
     Kvm,
     /// Our own CPU in software.
     Soft,
+    /// `Hvf` over a model of the framework, on any host.
+    #[cfg(feature = "hvf-model")]
+    HvfModel(ModelHost),
+}
+
+/// Which Mac is modelled.
+#[cfg(feature = "hvf-model")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelHost {
+    /// One of 2013, whose framework does no more than it must.
+    Haswell,
+    /// One of 2019, whose framework is as inconvenient as it may be.
+    CoffeeLake,
 }
 
 /// Where a boot image's bytes come from.

@@ -51,6 +51,10 @@ pub(super) fn engine(text: &str) -> Result<Engine, Usage> {
         "hvf" => Ok(Engine::Hvf),
         "kvm" => Ok(Engine::Kvm),
         "soft" => Ok(Engine::Soft),
+        #[cfg(feature = "hvf-model")]
+        "hvf-model" => Ok(Engine::HvfModel(spec::ModelHost::CoffeeLake)),
+        #[cfg(feature = "hvf-model")]
+        "hvf-model-2013" => Ok(Engine::HvfModel(spec::ModelHost::Haswell)),
         _ => Err(Usage::value("--engine", text, "auto, hvf, kvm or soft")),
     }
 }

@@ -21,7 +21,7 @@ use super::mmu::Want;
 use super::run::Stop;
 use crate::bus::Width;
 use crate::x86::control::{cr0, cr4};
-use crate::x86::vector;
+use crate::x86::{msr, vector};
 
 bitflags! {
     /// Instructions that leave the guest, each by an execution control of its own (SDM volume 3, 25.6.2).
@@ -301,7 +301,8 @@ pub struct NonRoot {
     pub inject: Option<Event>,
     /// Why `Cpu::run` returned `Stop::Intercepted`.
     pub exit: Option<Exit>,
-    pub(super) delivering: Option<Event>,
+    /// The event that is being delivered; between runs there is none.
+    pub delivering: Option<Event>,
 }
 
 impl Core {
@@ -391,6 +392,10 @@ impl Core {
     pub(super) fn intercept_msr(&mut self, number: u32, cause: Cause) -> Done {
         match &self.non_root {
             Some(guest) if !guest.native_msrs.contains(&number) => Err(self.leave_guest(cause)),
+            // Writing the TSC would be writing the host's.
+            Some(_) if number == msr::TSC && cause == Cause::WriteMsr => {
+                Err(self.leave_guest(cause))
+            }
             _ => Ok(()),
         }
     }

@@ -26,5 +26,6 @@ mod task;
 #[cfg(test)]
 mod tests;
 
+pub use memory::canonical;
 pub use rendezvous::Group;
 pub use run::{Cpu, Stop};

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use hvf_sys::ram::Ram;
 
+#[cfg(feature = "hvf-model")]
+use super::hvf::{Hvf, model::Model};
 use super::soft::Soft;
 use super::{Engine, Refusal};
 use crate::spec;
@@ -14,6 +16,11 @@ pub fn engine(choice: spec::Engine, ram: &Arc<Ram>, cpus: u8) -> Result<Arc<dyn 
         spec::Engine::Auto | spec::Engine::Soft => Ok(Arc::new(Soft::new(ram.clone(), cpus))),
         spec::Engine::Hvf => Err(absent("hvf")),
         spec::Engine::Kvm => Err(absent("kvm")),
+        #[cfg(feature = "hvf-model")]
+        spec::Engine::HvfModel(host) => {
+            let vmx = Model::new(host.into(), ram.clone());
+            Ok(Arc::new(Hvf::new(vmx, ram.clone(), cpus)?))
+        }
     }
 }
 

@@ -13,6 +13,8 @@ mod exits;
 mod fp;
 mod hardware;
 mod kick;
+#[cfg(feature = "hvf-model")]
+pub mod model;
 mod state;
 mod time;
 mod vcpu;

@@ -52,9 +52,9 @@ pub(super) fn engine(text: &str) -> Result<Engine, Usage> {
         "kvm" => Ok(Engine::Kvm),
         "soft" => Ok(Engine::Soft),
         #[cfg(feature = "hvf-model")]
-        "hvf-model" => Ok(Engine::HvfModel(spec::ModelHost::CoffeeLake)),
+        "hvf-model" => Ok(Engine::HvfModel(crate::spec::ModelHost::CoffeeLake)),
         #[cfg(feature = "hvf-model")]
-        "hvf-model-2013" => Ok(Engine::HvfModel(spec::ModelHost::Haswell)),
+        "hvf-model-2013" => Ok(Engine::HvfModel(crate::spec::ModelHost::Haswell)),
         _ => Err(Usage::value("--engine", text, "auto, hvf, kvm or soft")),
     }
 }

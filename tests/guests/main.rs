@@ -17,10 +17,14 @@ use std::{env, fs, io::Read};
 
 use xlaunch::backend::console::{Output, serial_line};
 use xlaunch::machine::{Cables, Machine, Outcome, build};
-use xlaunch::spec::{CpuCount, Engine, Image, MachineSpec, MemorySize, Module, Net};
+use xlaunch::spec::{CpuCount, Engine, Image, MachineSpec, MemorySize, ModelHost, Module, Net};
 
 /// Every engine that can run here.
-const ENGINES: [Engine; 1] = [Engine::Soft];
+const ENGINES: [Engine; 3] = [
+    Engine::Soft,
+    Engine::HvfModel(ModelHost::CoffeeLake),
+    Engine::HvfModel(ModelHost::Haswell),
+];
 /// How long a guest may take; it waits ten seconds at most for what should come at once.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How often a guest may reset its machine.

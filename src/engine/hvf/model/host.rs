@@ -133,7 +133,7 @@ impl Host {
                 | secondary::CONCEAL_VMX
                 | secondary::XSAVES
                 | secondary::MODE_BASED_EXECUTE,
-            own: secondary::XSAVES | secondary::CONCEAL_VMX,
+            own: secondary::CONCEAL_VMX,
         },
         entry: Word {
             required: ENTRY_ONES,
@@ -211,7 +211,7 @@ pub mod simulated {
         | primary::MONITOR
         | primary::PAUSE
         | primary::SECONDARY;
-    /// Secondary. What hides VMX, and XSAVES, which the software CPU lacks, change nothing that a guest sees here.
+    /// Secondary. What hides VMX changes nothing that a guest sees; XSAVES needs what CPUID does not offer.
     pub const SECONDARY: u32 = secondary::EPT
         | secondary::RDTSCP
         | secondary::VPID

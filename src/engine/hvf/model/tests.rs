@@ -154,7 +154,7 @@ fn bits_that_the_framework_set_must_stay() {
     assert_eq!(second & own, own);
     guest.set(
         Field::SECONDARY_CONTROLS,
-        second & !u64::from(secondary::XSAVES),
+        second & !u64::from(secondary::CONCEAL_VMX),
     );
     assert_eq!(guest.vcpu.run(None), Err(Error::ERROR));
     let Word {

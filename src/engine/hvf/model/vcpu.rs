@@ -45,7 +45,7 @@ impl ModelVcpu {
             cpus: 1,
             physical_bits: layout::PHYSICAL_BITS,
             crystal_hz: layout::CRYSTAL_HZ as u32,
-            tsc_ratio: layout::TSC_RATIO as u32,
+            tsc_ratio: (layout::TSC_RATIO as u32, 1),
         };
         let table = Arc::new(Table::new(&machine, 0));
         let mut cpu = Cpu::new(model.ram.clone(), &model.group, table);

@@ -155,7 +155,7 @@ fn allowed(mode: Mode, field: Field, value: u64) -> Option<bool> {
         }
         Field::GUEST_LDTR_ACCESS_RIGHTS => {
             value >> 16 & 1 == 1
-                || value & 0xff == 0x82 && value >> 17 == 0 && value >> 8 & 0xf == 0
+                || value & 0x9f == 0x82 && value >> 17 == 0 && value >> 8 & 0xf == 0
         }
         Field::GUEST_ACTIVITY => match mode {
             // SS.DPL is 3.
@@ -241,7 +241,10 @@ fn every_bit_of_every_field_is_judged_as_the_table_says() {
         for at in 0..all.len() {
             let (field, right) = all[at];
             let flips = (0..field.bits()).map(|bit| right ^ 1 << bit);
-            for value in flips.chain(0..256).chain([u64::MAX, 0x8000_0302, 0x8000_0b0d]) {
+            for value in flips
+                .chain(0..256)
+                .chain([u64::MAX, 0x8000_0302, 0x8000_0b0d])
+            {
                 judged += 1;
                 wrong.extend(difference(mode, &all, at, value));
             }

@@ -4,6 +4,8 @@
 pub mod file;
 #[cfg(target_arch = "x86_64")]
 pub mod hostfp;
+#[cfg(all(target_os = "macos", target_arch = "x86_64"))]
+pub mod hvf;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod kick;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

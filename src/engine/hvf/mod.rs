@@ -11,6 +11,8 @@ mod dump;
 mod event;
 mod exits;
 mod fp;
+#[cfg(all(target_os = "macos", target_arch = "x86_64"))]
+pub mod framework;
 mod hardware;
 mod kick;
 #[cfg(feature = "hvf-model")]

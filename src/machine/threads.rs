@@ -153,7 +153,10 @@ impl Machine {
         body: impl FnOnce(&Shared) + Send + 'static,
     ) -> Result<(), BuildError> {
         let shared = self.shared.clone();
-        let thread = Builder::new().name(name).spawn(move || body(&shared));
+        let thread = Builder::new().name(name).spawn(move || {
+            hvf_sys::os::thread::matters();
+            body(&shared);
+        });
         self.threads.push(thread.map_err(BuildError::Thread)?);
         Ok(())
     }

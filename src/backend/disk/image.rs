@@ -104,7 +104,7 @@ impl Image {
         if self.lost.load(Ordering::Acquire) {
             return Err(io::Error::other("an earlier flush has failed"));
         }
-        self.file.sync_data().inspect_err(|_| {
+        file::flush(&self.file).inspect_err(|_| {
             self.lost.store(true, Ordering::Release);
         })
     }

@@ -9,8 +9,11 @@ pub mod choose;
 pub(crate) mod fake;
 pub mod hvf;
 mod park;
+#[cfg(test)]
+mod park_tests;
 pub mod run;
 pub mod soft;
+mod sync;
 
 use std::fmt;
 use std::sync::Arc;

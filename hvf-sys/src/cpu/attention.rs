@@ -1,6 +1,6 @@
 //! The word that a running vCPU polls at block edges.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use super::{AtomicU32, Ordering};
 
 /// Reasons to leave the guest's code at the next block edge, set by any thread, cleared by the vCPU that they are for.
 #[derive(Debug, Default)]

@@ -5,6 +5,8 @@
 //! outside `State`, `Tlb` and RAM: the interpreter goes through safe methods, and the translator re-encodes typed
 //! fields, never guest bytes.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 mod attention;
 mod insn;
 mod op;

@@ -15,6 +15,8 @@ mod fp;
 pub mod framework;
 mod hardware;
 mod kick;
+#[cfg(test)]
+mod kick_tests;
 #[cfg(feature = "hvf-model")]
 pub mod model;
 mod state;

@@ -67,6 +67,9 @@ pub const HPET: Span = Span::new(0xfed0_0000, KIB);
 pub const LAPIC: Span = Span::new(0xfee0_0000, 4 * KIB);
 /// Where message-signalled interrupts are written to (SDM vol. 3, 11.11.1): bits 31:20 are 0xfee.
 pub const MSI: Span = Span::new(0xfee0_0000, MIB);
+/// Addresses that KVM wants for itself on older processors: a page table of real mode, and a task state segment of
+/// three pages: 16 KiB. No table names them, as nothing else is there.
+pub const KVM_PAGES: Span = Span::new(0xfeff_c000, 16 * KIB);
 /// RAM from 4 GiB on: 444 GiB at most, up to the window of 64-bit BARs.
 pub const HIGH_RAM: Span = Span::new(4 * GIB, 444 * GIB);
 /// Windows for 64-bit BARs: the last 64 GiB of the physical address space. Nothing that a guest must have to boot
@@ -98,13 +101,14 @@ pub const fn high_ram(bytes: u64) -> Span {
 }
 
 /// Physical memory in ascending order, with what is there.
-const PHYSICAL_MAP: [(Span, &str); 8] = [
+const PHYSICAL_MAP: [(Span, &str); 9] = [
     (LOW_RAM, "RAM"),
     (PCI_MMIO32, "PCI window, 32-bit"),
     (ECAM, "PCI configuration space (ECAM)"),
     (IOAPIC, "I/O APIC"),
     (HPET, "HPET"),
     (MSI, "local APICs and messages"),
+    (KVM_PAGES, "KVM's own"),
     (HIGH_RAM, "RAM"),
     (PCI_MMIO64, "PCI window, 64-bit"),
 ];

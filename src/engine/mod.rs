@@ -8,6 +8,8 @@ pub mod choose;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod hvf;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub mod kvm;
 mod park;
 #[cfg(test)]
 mod park_tests;

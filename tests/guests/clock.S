@@ -1,7 +1,7 @@
 /*
  * All clocks of the machine side by side, for as long as the harness lets it run; it has no checks of its own.
  *
- * It prints `T before pm hpet lapic pit after`, all in hexadecimal and as their registers have them: the TSC before and
+ * It prints `C rate`, the TSC's in kHz as CPUID tells it; then `T before pm hpet lapic pit after`, all in hexadecimal and as their registers have them: the TSC before and
  * after (16 digits), the ACPI PM timer, the low half of the HPET's counter, the LAPIC timer's and the 8254's count,
  * which run downwards. And `R edge`: the TSC when the RTC's seconds have changed.
  */
@@ -25,6 +25,22 @@
 .endm
 
 main:
+        // The TSC's rate in kHz: the crystal's, times EBX / EAX.
+        movl    $0x15, %eax
+        xorl    %ecx, %ecx
+        cpuid
+        movl    %eax, tsc_per
+        movl    %ecx, %eax
+        xorl    %edx, %edx
+        movl    $1000, %ecx
+        divl    %ecx
+        mull    %ebx
+        divl    tsc_per
+        movl    %eax, tsc_khz
+        movb    $'C', %al
+        call    putc
+        print_field tsc_khz
+        call    print_newline
         // 8254: counter 0, both bytes, mode 2, 65536.
         outb_   0x43, $0x34
         outb_   0x40, $0
@@ -107,6 +123,8 @@ rtc_second:
 
         .bss
         .balign 8
+tsc_per: .skip 4
+tsc_khz: .skip 4
 before: .skip   8
 after:  .skip   8
 next:   .skip   8

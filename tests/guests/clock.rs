@@ -4,11 +4,11 @@
 //! the narrow ones, and the TSC by the host's clock. A busy host delays what it hears of the guest, but never hears
 //! it early, so it is the quickest samples of the first and the last third that are compared.
 
-use super::{ENGINES, Guest, Outcome, assemble, build, serial_line};
+use super::{Guest, Outcome, assemble, build, engines, serial_line};
 use std::io::{BufRead, BufReader};
 use std::thread;
 use std::time::{Duration, Instant};
-use xlaunch::layout::{HPET_HZ, LAPIC_TIMER_HZ, PIT_HZ, PM_TIMER_HZ, TSC_HZ};
+use xlaunch::layout::{HPET_HZ, LAPIC_TIMER_HZ, PIT_HZ, PM_TIMER_HZ};
 use xlaunch::machine::Cables;
 
 /// What the clocks may differ by: a few milliseconds a minute.
@@ -22,7 +22,7 @@ const LAPIC_DIVIDER: f64 = 16.0;
 struct Sample {
     /// When we read it, in seconds of the host.
     heard: f64,
-    /// The TSC in the middle of it, and how long it took, in ticks.
+    /// The TSC in the middle of it, and how long it took, in seconds by its rate.
     tsc: f64,
     took: f64,
     /// PM timer, HPET, LAPIC timer, 8254.
@@ -86,7 +86,7 @@ fn keep_time(length: Duration) {
         Ok(kernel) => kernel,
         Err(why) => return println!("skipped: {why}"),
     };
-    for engine in ENGINES {
+    for engine in engines(guest.name) {
         let (com1, output, _) = serial_line();
         let cables = Cables {
             com1,
@@ -104,21 +104,25 @@ fn keep_time(length: Duration) {
             });
             listen(BufReader::new(output), started)
         });
+        println!("on {engine:?}:");
         judge(&samples, &edges);
     }
 }
 
-/// The guest's lines until its machine ends: samples, and the TSC at each second of the RTC.
+/// The guest's lines until its machine ends: samples, and the TSC at each second of the RTC, in seconds.
 fn listen(lines: impl BufRead, started: Instant) -> (Vec<Sample>, Vec<f64>) {
     let (mut samples, mut edges) = (Vec::new(), Vec::new());
+    let mut tsc_hz = f64::NAN;
     for line in lines.lines().map_while(Result::ok) {
         let heard = started.elapsed().as_secs_f64();
         let fields = line[1..].split_whitespace();
         let numbers: Vec<u64> = fields
             .map(|it| u64::from_str_radix(it, 16).unwrap())
             .collect();
-        let long = |high: usize| (numbers[high] << 32 | numbers[high + 1]) as f64;
+        let ticks = |high: usize| (numbers[high] << 32 | numbers[high + 1]) as f64;
+        let long = |high: usize| ticks(high) / tsc_hz;
         match (&line[..1], numbers.len()) {
+            ("C", 1) => tsc_hz = numbers[0] as f64 * 1e3,
             ("T", 8) => samples.push(Sample {
                 heard,
                 tsc: (long(0) + long(6)) / 2.0,
@@ -134,7 +138,7 @@ fn listen(lines: impl BufRead, started: Instant) -> (Vec<Sample>, Vec<f64>) {
 }
 
 fn judge(samples: &[Sample], edges: &[f64]) {
-    let tsc = |sample: &Sample| sample.tsc / TSC_HZ as f64;
+    let tsc = |sample: &Sample| sample.tsc;
     // How much later than the guest's the host's clock is: the quickest sample is nearest to the truth.
     let late = samples
         .iter()
@@ -144,7 +148,7 @@ fn judge(samples: &[Sample], edges: &[f64]) {
     // It tells whole seconds: in a short run one that a busy host shows late would count for too much.
     assert!(edges.len() > 3, "the RTC has changed {} times", edges.len());
     let ideal = edges.iter().zip(0..);
-    let late = ideal.map(|(edge, n)| (f64::from(n), edge / TSC_HZ as f64 - f64::from(n)));
+    let late = ideal.map(|(edge, n)| (f64::from(n), edge - f64::from(n)));
     let late: Vec<(f64, f64)> = late.collect();
     if late.len() >= EDGES {
         report("RTC", drift(late));
@@ -167,7 +171,7 @@ impl Clock {
     fn late(&self, sample: &Sample, first: &Sample, index: usize) -> f64 {
         let counted = sample.counts[index] as f64 - first.counts[index] as f64;
         let counted = if self.down { -counted } else { counted };
-        let expected = (sample.tsc - first.tsc) / TSC_HZ as f64 * self.hz;
+        let expected = (sample.tsc - first.tsc) * self.hz;
         let wraps = ((expected - counted) / self.wrap).round();
         (expected - counted - wraps * self.wrap) / self.hz
     }
@@ -197,7 +201,7 @@ fn report(name: &str, ppm: f64) {
 fn a_clock_that_runs_wrong_is_found() {
     let sample = |seconds: f64, ppm: f64| Sample {
         heard: 1.0 + seconds,
-        tsc: seconds * TSC_HZ as f64,
+        tsc: seconds,
         took: 100.0,
         counts: CLOCKS.map(|clock| {
             let counted = (seconds * clock.hz * (1.0 + ppm / 1e6)).round();
@@ -210,7 +214,7 @@ fn a_clock_that_runs_wrong_is_found() {
         for (index, clock) in CLOCKS.iter().enumerate() {
             let late = samples
                 .iter()
-                .map(|it| (it.tsc / TSC_HZ as f64, clock.late(it, &samples[0], index)));
+                .map(|it| (it.tsc, clock.late(it, &samples[0], index)));
             let found = drift(late.collect());
             assert!(
                 (found + ppm).abs() < 2.0,

@@ -10,21 +10,25 @@ mod clock;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc;
+use std::sync::{LazyLock, mpsc};
 use std::thread;
 use std::time::Duration;
 use std::{env, fs, io::Read};
 
+use hvf_sys::ram::Ram;
 use xlaunch::backend::console::{Output, serial_line};
+use xlaunch::engine::choose::{self, Standing, survey};
 use xlaunch::machine::{Cables, Machine, Outcome, build};
 use xlaunch::spec::{CpuCount, Engine, Image, MachineSpec, MemorySize, ModelHost, Module, Net};
 
-/// Every engine that can run here.
-const ENGINES: [Engine; 3] = [
+/// Engines that are there on every host.
+const EVERYWHERE: [Engine; 3] = [
     Engine::Soft,
     Engine::HvfModel(ModelHost::CoffeeLake),
     Engine::HvfModel(ModelHost::Haswell),
 ];
+/// Guests that run even on a KVM that is not a processor's own virtualization, where the others are skipped.
+const ON_ANY_KVM: [&str; 3] = ["clock", "pm", "tiny"];
 /// How long a guest may take; it waits ten seconds at most for what should come at once.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How often a guest may reset its machine.
@@ -118,6 +122,32 @@ fn memory() {
     assert!(kibibytes << 10 < TOUCHED, "{kibibytes} KiB were committed");
 }
 
+/// Every engine that can run this guest here; why the others cannot, is printed.
+fn engines(guest: &str) -> Vec<Engine> {
+    static SURVEY: LazyLock<[Standing; 3]> = LazyLock::new(survey);
+    let mut engines = EVERYWHERE.to_vec();
+    for Standing {
+        engine,
+        name,
+        verdict,
+    } in &*SURVEY
+    {
+        match verdict {
+            Ok(_) if engines.contains(engine) => {}
+            Ok(_) => engines.push(*engine),
+            Err(_) if ON_ANY_KVM.contains(&guest) && is_there(*engine) => engines.push(*engine),
+            Err(why) => println!("skipped: {guest} on {name}: {why}"),
+        }
+    }
+    engines
+}
+
+/// Whether a machine can be made of it at all.
+fn is_there(engine: Engine) -> bool {
+    let ram = Ram::new(&[(0, MIB)]).unwrap();
+    choose::engine(engine, &ram, 1).is_ok()
+}
+
 /// A guest, and the machine that it runs on.
 struct Guest {
     name: &'static str,
@@ -157,7 +187,7 @@ impl Guest {
             Err(why) => return println!("skipped: {why}"),
         };
         let expected = promised(&source(self.name));
-        for engine in ENGINES {
+        for engine in engines(self.name) {
             let (outcome, text) = run(&self.spec(&kernel, engine));
             let name = self.name;
             let ended = outcome == Outcome::PoweredOff;

@@ -49,6 +49,7 @@ pub(super) const SET_DEBUGREGS: u64 = iow::<DebugRegs>(0xa2);
 pub(super) const SET_TSC_KHZ: u64 = io(0xa2);
 pub(super) const GET_TSC_KHZ: u64 = io(0xa3);
 pub(super) const ENABLE_CAP: u64 = iow::<EnableCap>(0xa3);
+pub(super) const SET_XSAVE: u64 = iow::<Xsave>(0xa5);
 pub(super) const SET_XCRS: u64 = iow::<Xcrs>(0xa7);
 pub(super) const SET_MSR_FILTER: u64 = iow::<MsrFilter>(0xc6);
 
@@ -265,46 +266,34 @@ pub struct Sregs {
 }
 
 /// x87 and SSE registers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default)]
 #[repr(C)]
-pub struct Fpu {
-    /// ST0 to ST7, 16 bytes each.
-    pub fpr: [[u8; 16]; 8],
-    /// Control word.
+pub(super) struct Fpu {
+    pub fpr: [[u64; 2]; 8],
     pub fcw: u16,
-    /// Status word.
     pub fsw: u16,
     /// Abridged tag word: a bit for each register that is not empty.
     pub ftwx: u8,
-    /// Zero.
     pub pad1: u8,
-    /// Last opcode.
     pub last_opcode: u16,
-    /// Last instruction.
     pub last_ip: u64,
-    /// Last operand.
     pub last_dp: u64,
-    /// XMM0 to XMM15.
-    pub xmm: [[u8; 16]; 16],
-    /// MXCSR.
+    pub xmm: [[u64; 2]; 16],
     pub mxcsr: u32,
-    /// Zero.
     pub pad2: u32,
 }
 
-/// Debug registers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// XSAVE's area, in the standard form. All zero is every state as initialized.
 #[repr(C)]
-pub struct DebugRegs {
-    /// DR0 to DR3.
+pub(super) struct Xsave(pub [u32; 1024]);
+
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct DebugRegs {
     pub db: [u64; 4],
-    /// DR6.
     pub dr6: u64,
-    /// DR7.
     pub dr7: u64,
-    /// Zero.
     pub flags: u64,
-    /// Zero.
     pub reserved: [u64; 9],
 }
 
@@ -509,6 +498,7 @@ const _: () = assert!(size_of::<Segment>() == 24);
 const _: () = assert!(size_of::<Table>() == 16);
 const _: () = assert!(size_of::<Sregs>() == 312);
 const _: () = assert!(size_of::<Fpu>() == 416);
+const _: () = assert!(size_of::<Xsave>() == 4096);
 const _: () = assert!(size_of::<DebugRegs>() == 128);
 const _: () = assert!(size_of::<Xcrs>() == 392);
 const _: () = assert!(size_of::<VcpuEvents>() == 64);

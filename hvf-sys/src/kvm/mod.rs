@@ -15,8 +15,7 @@ mod vcpu;
 mod vm;
 
 pub use abi::{
-    CPUID_MAX, Capability, CpuidEntry, DebugRegs, Fpu, MSR_RANGES_MAX, MSRS_MAX, MsrEntry, Regs,
-    Segment, Sregs, Table,
+    CPUID_MAX, Capability, CpuidEntry, MSR_RANGES_MAX, MSRS_MAX, Regs, Segment, Sregs, Table,
 };
 pub use page::Kick;
 pub use system::System;

@@ -9,11 +9,17 @@ use std::sync::Arc;
 use super::abi::{
     self, CPUID_MAX, CpuidEntry, CpuidList, DebugRegs, FailEntryExit, Fpu, InternalErrorExit,
     IoExit, ListHead, MSRS_MAX, MmioExit, MsrEntry, MsrExit, MsrList, Regs, Sregs, Translation,
-    VcpuEvents, Xcr, Xcrs, reason,
+    VcpuEvents, Xcr, Xcrs, Xsave, reason,
 };
 use super::page::{Kick, RunPage};
 use super::{Vm, request, request_with};
 use crate::kick::Thread;
+
+/// Values after power-on (SDM volume 3, table 10-1).
+const FCW_RESET: u16 = 0x0040;
+const MXCSR_RESET: u32 = 0x1f80;
+const DR6_RESET: u64 = 0xffff_0ff0;
+const DR7_RESET: u64 = 0x400;
 
 /// Why the guest stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -395,17 +401,31 @@ impl Vcpu {
         Ok(())
     }
 
-    /// Sets x87 and SSE registers.
-    pub fn set_fpu(&mut self, fpu: &Fpu) -> io::Result<()> {
+    /// Sets x87 and SSE as after power-on, and every further state of XSAVE as XRSTOR initializes it.
+    pub fn reset_fpu(&mut self) -> io::Result<()> {
+        let mut xsave = Box::new(Xsave([0; 1024]));
+        // SAFETY: the structure is the request's. A host without XSAVE, or with more of it, has the rest below only.
+        let _ = unsafe { request_with(&self.fd, abi::SET_XSAVE, &mut *xsave) };
+        let mut fpu = Fpu {
+            fcw: FCW_RESET,
+            ftwx: 0xff,
+            mxcsr: MXCSR_RESET,
+            ..Fpu::default()
+        };
         // SAFETY: the structure is the request's.
-        unsafe { request_with(&self.fd, abi::SET_FPU, &mut fpu.clone()) }?;
+        unsafe { request_with(&self.fd, abi::SET_FPU, &mut fpu) }?;
         Ok(())
     }
 
-    /// Sets debug registers.
-    pub fn set_debug_regs(&mut self, regs: &DebugRegs) -> io::Result<()> {
+    /// Sets debug registers as after power-on.
+    pub fn reset_debug_regs(&mut self) -> io::Result<()> {
+        let mut regs = DebugRegs {
+            dr6: DR6_RESET,
+            dr7: DR7_RESET,
+            ..DebugRegs::default()
+        };
         // SAFETY: the structure is the request's.
-        unsafe { request_with(&self.fd, abi::SET_DEBUGREGS, &mut regs.clone()) }?;
+        unsafe { request_with(&self.fd, abi::SET_DEBUGREGS, &mut regs) }?;
         Ok(())
     }
 

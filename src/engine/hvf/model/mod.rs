@@ -51,6 +51,7 @@ const FIRST_ID: u32 = 0x40;
 
 impl Model {
     /// A VM on such a host, that can map `ram` and no other.
+    #[expect(clippy::new_ret_no_self, reason = "its vCPUs share it from the start")]
     pub fn new(host: Host, ram: Arc<Ram>) -> Arc<dyn Vmx> {
         let made = Arc::new(Self {
             host,

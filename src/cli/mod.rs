@@ -6,6 +6,7 @@
 mod bundle;
 mod json;
 mod launch;
+mod licenses;
 mod meant;
 mod record;
 mod tables;
@@ -35,6 +36,7 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
     };
     match typed {
         Typed::Help(text) => print(&text),
+        Typed::Licenses => print(&licenses::page(bundle::BUNDLE.as_ref())),
         Typed::Version => print(&version()),
         Typed::Tables(asked) => match write_tables(&asked) {
             Ok(()) => 0,

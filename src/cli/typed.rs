@@ -38,6 +38,7 @@ struct Words {
 #[argh(subcommand)]
 #[expect(clippy::large_enum_variant, reason = "there is only ever one")]
 enum Verb {
+    Licenses(Licenses),
     Run(Run),
     Tables(Tables),
     Topology(Topology),
@@ -189,6 +190,11 @@ pub(super) struct Topology {
     pub(super) pci_uart: bool,
 }
 
+/// Print what the program is made of, under which licences, and where the source is.
+#[derive(FromArgs, Clone, Debug, PartialEq, Eq)]
+#[argh(subcommand, name = "licenses")]
+struct Licenses {}
+
 /// Print the version, and what guest is built in.
 #[derive(FromArgs, Clone, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "version")]
@@ -226,6 +232,8 @@ impl Topology {
 pub(super) enum Typed {
     /// Run a machine, with this command behind `--`.
     Run(Run, Vec<OsString>),
+    /// Say what the program is made of.
+    Licenses,
     /// Write a machine's tables.
     Tables(Tables),
     /// Print a machine.
@@ -262,6 +270,7 @@ fn meet(verb: Verb, command: Option<Vec<OsString>>) -> Result<Typed, Usage> {
             "there is no command behind --; add one, or leave -- out for a shell".to_owned(),
         )),
         (Verb::Run(run), command) => Ok(Typed::Run(run, command.unwrap_or_default())),
+        (Verb::Licenses(_), None) => Ok(Typed::Licenses),
         (Verb::Tables(tables), None) => Ok(Typed::Tables(tables)),
         (Verb::Topology(topology), None) => Ok(Typed::Topology(topology)),
         (Verb::Version(_), None) => Ok(Typed::Version),
@@ -468,6 +477,7 @@ mod tests {
         for line in [&["version"][..], &["--version"], &["-V"]] {
             assert_eq!(typed(line), Ok(Typed::Version));
         }
+        assert_eq!(typed(&["licenses"]), Ok(Typed::Licenses));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod fp;
 #[cfg(all(target_os = "macos", target_arch = "x86_64"))]
 pub mod framework;
 mod hardware;
+pub mod host;
 mod kick;
 #[cfg(test)]
 mod kick_tests;

@@ -138,17 +138,16 @@ fn halting_and_shutting_down_are_told() {
 fn a_repeated_instruction_goes_on_where_it_was_left() {
     let mut guest = Guest::long(0);
     guest.ram.write(DATA, b"abc").unwrap();
-    (
-        guest.set_gpr(6, DATA),
-        guest.set_gpr(1, 3),
-        guest.set_gpr(2, 0x80),
-    );
+    guest.set_gpr(6, DATA);
+    guest.set_gpr(1, 3);
+    guest.set_gpr(2, 0x80);
     guest.emulate(1, |a| a.rep().outsb().unwrap());
     let bytes = b"abc".map(|b| (0x80, u64::from(b)));
     assert_eq!((&guest.notes.heard[..], guest.gpr(1)), (&bytes[..], 0));
     // While single-stepping, it traps after each iteration.
     guest.cpu.core_mut().state.rip = CODE;
-    (guest.set_gpr(6, DATA), guest.set_gpr(1, 3));
+    guest.set_gpr(6, DATA);
+    guest.set_gpr(1, 3);
     guest.set_flags(rflags::TF);
     guest.emulate(1, |a| a.rep().outsb().unwrap());
     assert_eq!((guest.gpr(1), guest.rip()), (2, HANDLERS + u64::from(DB)));

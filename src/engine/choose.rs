@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use hvf_sys::ram::Ram;
 
+use super::hvf::host;
 #[cfg(feature = "hvf-model")]
 use super::hvf::{Hvf, model::Model};
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -34,7 +35,7 @@ pub fn survey() -> [Standing; 3] {
         verdict,
     };
     [
-        standing(spec::Engine::Hvf, "hvf", hvf()),
+        standing(spec::Engine::Hvf, "hvf", host::verdict()),
         standing(spec::Engine::Kvm, "kvm", kvm()),
         standing(spec::Engine::Soft, "soft", Ok("runs everywhere".to_owned())),
     ]
@@ -44,7 +45,7 @@ pub fn survey() -> [Standing; 3] {
 pub fn engine(choice: spec::Engine, ram: &Arc<Ram>, cpus: u8) -> Result<Arc<dyn Engine>, Refusal> {
     match choice {
         spec::Engine::Auto => Ok(auto(ram, cpus)),
-        spec::Engine::Hvf => Err(Refusal(hvf().err().unwrap_or_default())),
+        spec::Engine::Hvf => host::engine(ram, cpus),
         spec::Engine::Kvm => named_kvm(ram, cpus),
         spec::Engine::Soft => Ok(Arc::new(Soft::new(ram.clone(), cpus))),
         #[cfg(feature = "hvf-model")]
@@ -56,8 +57,11 @@ pub fn engine(choice: spec::Engine, ram: &Arc<Ram>, cpus: u8) -> Result<Arc<dyn 
 }
 
 fn auto(ram: &Arc<Ram>, cpus: u8) -> Arc<dyn Engine> {
-    for engine in [spec::Engine::Kvm] {
-        let taken = kvm().map_err(Refusal).and_then(|why| {
+    type Verdict = fn() -> Result<String, String>;
+    let candidates: [(_, Verdict); 2] =
+        [(spec::Engine::Hvf, host::verdict), (spec::Engine::Kvm, kvm)];
+    for (engine, verdict) in candidates {
+        let taken = verdict().map_err(Refusal).and_then(|why| {
             log::info!("--engine auto takes {engine:?}: {why}");
             self::engine(engine, ram, cpus)
         });
@@ -77,13 +81,6 @@ fn named_kvm(ram: &Arc<Ram>, cpus: u8) -> Result<Arc<dyn Engine>, Refusal> {
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 fn named_kvm(_: &Arc<Ram>, _: u8) -> Result<Arc<dyn Engine>, Refusal> {
     Err(Refusal(kvm().err().unwrap_or_default()))
-}
-
-fn hvf() -> Result<String, String> {
-    Err(
-        "--engine hvf is not in this version of xlaunch; use --engine soft, which runs everywhere"
-            .to_owned(),
-    )
 }
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

@@ -1,6 +1,11 @@
 //! Whether this host has Hypervisor.framework for x86 guests, and what to do where it refuses.
 
+use std::sync::Arc;
+
+use hvf_sys::ram::Ram;
+
 use super::vmx::Error;
+use crate::engine::{Engine, Refusal};
 
 /// Why `hv_vm_create` failed, and what helps.
 pub fn refused(error: Error) -> String {
@@ -21,7 +26,7 @@ pub fn refused(error: Error) -> String {
     format!("Hypervisor.framework refuses a virtual machine, {error}: {why}")
 }
 
-/// What is said where there is no such framework.
+/// Whether it makes virtual machines for this program; else why not.
 #[cfg(not(all(target_os = "macos", target_arch = "x86_64")))]
 pub fn verdict() -> Result<String, String> {
     Err(if cfg!(target_os = "macos") {
@@ -32,13 +37,25 @@ pub fn verdict() -> Result<String, String> {
     })
 }
 
-/// Makes a VM and lets it go again.
+/// Whether it makes virtual machines for this program; else why not. It makes one and lets it go again.
 #[cfg(all(target_os = "macos", target_arch = "x86_64"))]
 pub fn verdict() -> Result<String, String> {
-    match super::framework::Framework::new() {
-        Ok(_) => Ok("Hypervisor.framework makes virtual machines for this program".to_owned()),
-        Err(error) => Err(refused(error)),
-    }
+    let made = super::framework::Framework::new();
+    made.map(|_| "Hypervisor.framework makes virtual machines for this program".to_owned())
+        .map_err(refused)
+}
+
+/// The engine for a machine with so many CPUs over `ram`.
+#[cfg(not(all(target_os = "macos", target_arch = "x86_64")))]
+pub fn engine(_: &Arc<Ram>, _: u8) -> Result<Arc<dyn Engine>, Refusal> {
+    Err(Refusal(verdict().err().unwrap_or_default()))
+}
+
+/// The engine for a machine with so many CPUs over `ram`.
+#[cfg(all(target_os = "macos", target_arch = "x86_64"))]
+pub fn engine(ram: &Arc<Ram>, cpus: u8) -> Result<Arc<dyn Engine>, Refusal> {
+    let vmx = super::framework::Framework::new().map_err(|error| Refusal(refused(error)))?;
+    Ok(Arc::new(super::Hvf::new(Arc::new(vmx), ram.clone(), cpus)?))
 }
 
 #[cfg(test)]

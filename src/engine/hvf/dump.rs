@@ -3,7 +3,9 @@
 use super::hardware::Hardware;
 use crate::x86::vmx::{Field, reason};
 
-const FIELDS: [Field; 37] = [
+const FIELDS: [Field; 39] = [
+    Field::INSTRUCTION_ERROR,
+    Field::EXIT_REASON,
     Field::EXIT_QUALIFICATION,
     Field::EXIT_INTERRUPTION_INFO,
     Field::IDT_VECTORING_INFO,

@@ -3,13 +3,13 @@
 
 use hvf_sys::cpu::Op;
 
-use super::dump;
 use super::event::{self, Raw};
 use super::hardware::{Failure, GENERAL, Result};
 use super::state;
 use super::time::Ticking;
 use super::vcpu::HvfVcpu;
 use super::vmx::Register;
+use super::{cpuid, dump};
 use crate::bus::Width;
 use crate::cpu::Stop;
 use crate::cpu::io::Io;
@@ -61,6 +61,7 @@ impl HvfVcpu {
             reason::RDMSR => self.read_msr(io)?,
             reason::WRMSR => self.write_msr(io)?,
             reason::CR_ACCESS => self.cr8(io)?,
+            reason::XSETBV => self.set_xcr0()?,
             basic if reason::name(basic).is_none() => return Err(Failure(dump::exit_name(why))),
             _ => false,
         };
@@ -248,6 +249,19 @@ impl HvfVcpu {
             cr::MOV_FROM => self.hardware.set_register(register, io.cr8())?,
             _ => return Ok(false),
         }
+        Ok(true)
+    }
+
+    /// XSETBV of what the processor has and the software CPU has not; false for what is wrong, which that one refuses.
+    fn set_xcr0(&mut self) -> Result<bool> {
+        let number = self.hardware.register(Register::Rcx)? as u32;
+        let low = self.hardware.register(Register::Rax)? & 0xffff_ffff;
+        let value = low | self.hardware.register(Register::Rdx)? << 32;
+        if number != 0 || !cpuid::offers_xcr0(&self.soft.core().cpuid, value) {
+            return Ok(false);
+        }
+        self.hardware.set_register(Register::Xcr0, value)?;
+        self.soft.core_mut().state.xcr0 = value;
         Ok(true)
     }
 

@@ -1,5 +1,6 @@
 //! VMX by Hypervisor.framework itself, on an Intel Mac: nothing but the words of `vmx` in those of `hvf_sys::hvf`.
 
+use std::arch::x86_64::{__cpuid_count, CpuidResult};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use hvf_sys::hvf::{self, Deadline, FpState};
 use hvf_sys::ram::Ram;
 
 use super::vmx::{Access, Capability, Error, FP_BYTES, Register, Result, Vmx, VmxVcpu};
+use crate::x86::cpuid::Answer;
 use crate::x86::vmx::Field;
 
 /// The VM of this process.
@@ -54,6 +56,11 @@ impl Vmx for Framework {
 
     fn tsc_hz(&self) -> Option<u64> {
         hvf::tsc_hz()
+    }
+
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> Option<Answer> {
+        let CpuidResult { eax, ebx, ecx, edx } = __cpuid_count(leaf, subleaf);
+        Some(Answer { eax, ebx, ecx, edx })
     }
 }
 

@@ -7,6 +7,7 @@
 //! Not used: the framework's own APIC, posted interrupts, the TPR shadow (CR8 exits instead), XSAVES, AVX.
 
 mod controls;
+mod cpuid;
 mod dump;
 mod event;
 mod exits;
@@ -37,7 +38,8 @@ use super::alarm::Alarm;
 use super::{Engine, Refusal, Vcpu};
 use crate::cpu::{Cpu, Group};
 use crate::layout;
-use crate::x86::cpuid::{Machine, Table, tsc_ratio};
+use crate::x86::cpuid::{Machine, tsc_ratio};
+use crate::x86::vmx::Field;
 
 /// The vCPUs of one machine.
 pub struct Hvf {
@@ -89,7 +91,8 @@ impl Hvf {
             crystal_hz: layout::CRYSTAL_HZ as u32,
             tsc_ratio: tsc_ratio(self.tsc_hz / 1000, layout::CRYSTAL_HZ),
         };
-        let cpuid = Arc::new(Table::new(&machine, index.into()));
+        let secondary = hardware.read32(Field::SECONDARY_CONTROLS)?;
+        let cpuid = Arc::new(cpuid::table(&*self.vmx, &machine, index, secondary));
         let mut vcpu = HvfVcpu {
             vmx: self.vmx.clone(),
             tsc_hz: self.tsc_hz,

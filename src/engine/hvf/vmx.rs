@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use hvf_sys::ram::Ram;
 
+use crate::x86::cpuid::Answer;
 use crate::x86::vmx::Field;
 
 /// What a call gave that failed: `hv_return_t`, kept as it is.
@@ -199,6 +200,11 @@ pub trait Vmx: Send + Sync {
 
     /// How fast it counts. `None` where the host does not tell.
     fn tsc_hz(&self) -> Option<u64>;
+
+    /// What the host's processor answers to CPUID. `None` where it is not the guest's processor too.
+    fn cpuid(&self, _leaf: u32, _subleaf: u32) -> Option<Answer> {
+        None
+    }
 }
 
 /// A vCPU. It never leaves its thread: implementations are not `Send`.

@@ -4,6 +4,7 @@
 //! for: help, the version, or the guest's own output.
 
 mod bundle;
+mod doctor;
 mod json;
 mod launch;
 mod licenses;
@@ -36,6 +37,7 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
     };
     match typed {
         Typed::Help(text) => print(&text),
+        Typed::Doctor => print(&doctor::page()),
         Typed::Licenses => print(&licenses::page(bundle::BUNDLE.as_ref())),
         Typed::Version => print(&version()),
         Typed::Tables(asked) => match write_tables(&asked) {

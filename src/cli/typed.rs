@@ -38,6 +38,7 @@ struct Words {
 #[argh(subcommand)]
 #[expect(clippy::large_enum_variant, reason = "there is only ever one")]
 enum Verb {
+    Doctor(Doctor),
     Licenses(Licenses),
     Run(Run),
     Tables(Tables),
@@ -190,6 +191,11 @@ pub(super) struct Topology {
     pub(super) pci_uart: bool,
 }
 
+/// Print what this host gives us: engines, with the reason for or against each, and the terminal.
+#[derive(FromArgs, Clone, Debug, PartialEq, Eq)]
+#[argh(subcommand, name = "doctor")]
+struct Doctor {}
+
 /// Print what the program is made of, under which licences, and where the source is.
 #[derive(FromArgs, Clone, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "licenses")]
@@ -238,6 +244,8 @@ pub(super) enum Typed {
     Tables(Tables),
     /// Print a machine.
     Topology(Topology),
+    /// Print what the host gives us.
+    Doctor,
     /// Print the version.
     Version,
     /// Print this help.
@@ -270,6 +278,7 @@ fn meet(verb: Verb, command: Option<Vec<OsString>>) -> Result<Typed, Usage> {
             "there is no command behind --; add one, or leave -- out for a shell".to_owned(),
         )),
         (Verb::Run(run), command) => Ok(Typed::Run(run, command.unwrap_or_default())),
+        (Verb::Doctor(_), None) => Ok(Typed::Doctor),
         (Verb::Licenses(_), None) => Ok(Typed::Licenses),
         (Verb::Tables(tables), None) => Ok(Typed::Tables(tables)),
         (Verb::Topology(topology), None) => Ok(Typed::Topology(topology)),

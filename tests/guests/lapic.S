@@ -536,13 +536,11 @@ set_deadline:
 
 /* EAX = how many of the divisors have a wrong rate. */
 rates:
+        // EBX ticks of the TSC in EAX of the crystal's.
         movl    $0x15, %eax
         cpuid
-        movl    %eax, %ecx
-        movl    %ebx, %eax
-        xorl    %edx, %edx
-        divl    %ecx
-        movl    %eax, crystal
+        movl    %ebx, crystal
+        movl    %eax, crystal_per
         lapic_write 0x320, $0x10000 + V
         xorl    %edi, %edi
         movl    $0x0b, %eax
@@ -595,13 +593,13 @@ rate_:
         rdtsc
         subl    %esi, %eax
         notl    %ecx
-        xorl    %edx, %edx
+        mull    crystal_per
         divl    %ebx
         incl    %eax
         cmpl    %eax, %ecx
         ja      1f
         popl    %eax
-        xorl    %edx, %edx
+        mull    crystal_per
         divl    %ebx
         subl    $1, %eax
         cmpl    %eax, %ecx
@@ -639,3 +637,4 @@ model:  .skip   4
 logical: .skip  4
 priority: .skip 4
 crystal: .skip  4
+crystal_per: .skip 4

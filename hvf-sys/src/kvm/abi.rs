@@ -44,6 +44,7 @@ pub(super) const SET_MSRS: u64 = iow::<ListHead>(0x89);
 pub(super) const SET_FPU: u64 = iow::<Fpu>(0x8d);
 pub(super) const SET_CPUID2: u64 = iow::<ListHead>(0x90);
 pub(super) const NMI: u64 = io(0x9a);
+pub(super) const GET_VCPU_EVENTS: u64 = ior::<VcpuEvents>(0x9f);
 pub(super) const SET_VCPU_EVENTS: u64 = iow::<VcpuEvents>(0xa0);
 pub(super) const SET_DEBUGREGS: u64 = iow::<DebugRegs>(0xa2);
 pub(super) const SET_TSC_KHZ: u64 = io(0xa2);
@@ -331,10 +332,19 @@ pub(super) struct VcpuEvents {
 }
 
 impl VcpuEvents {
-    /// `nmi_pending` counts.
-    pub const VALID_NMI_PENDING: u32 = 1 << 0;
-    /// `interrupt.shadow` counts.
-    pub const VALID_SHADOW: u32 = 1 << 2;
+    /// Nothing is pending, and nothing blocked: neither NMIs nor, by a shadow, interrupts.
+    pub const NOTHING: Self = Self {
+        exception: [0; 8],
+        interrupt: [0; 4],
+        nmi: [0; 4],
+        sipi_vector: 0,
+        flags: Self::VALID_NMI_PENDING | Self::VALID_SHADOW,
+        rest: [0; 40],
+    };
+    /// Which byte of `nmi` says that they are blocked.
+    pub const NMI_MASKED: usize = 2;
+    const VALID_NMI_PENDING: u32 = 1 << 0;
+    const VALID_SHADOW: u32 = 1 << 2;
 }
 
 #[derive(Clone, Copy, Default)]

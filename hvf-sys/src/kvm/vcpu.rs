@@ -325,16 +325,22 @@ impl Vcpu {
 
     /// Drops every queued event, and what blocks them.
     pub fn clear_events(&mut self) -> io::Result<()> {
-        let mut events = VcpuEvents {
-            exception: [0; 8],
-            interrupt: [0; 4],
-            nmi: [0; 4],
-            sipi_vector: 0,
-            flags: VcpuEvents::VALID_NMI_PENDING | VcpuEvents::VALID_SHADOW,
-            rest: [0; 40],
-        };
+        let mut events = VcpuEvents::NOTHING;
         // SAFETY: the structure is the request's.
         unsafe { request_with(&self.fd, abi::SET_VCPU_EVENTS, &mut events) }?;
+        Ok(())
+    }
+
+    /// Ends the blocking of NMIs by an earlier one, as IRET does.
+    pub fn unblock_nmi(&mut self) -> io::Result<()> {
+        let mut events = VcpuEvents::NOTHING;
+        // SAFETY: the structure is the request's.
+        unsafe { request_with(&self.fd, abi::GET_VCPU_EVENTS, &mut events) }?;
+        if events.nmi[VcpuEvents::NMI_MASKED] != 0 {
+            events.nmi[VcpuEvents::NMI_MASKED] = 0;
+            // SAFETY: the structure is the request's.
+            unsafe { request_with(&self.fd, abi::SET_VCPU_EVENTS, &mut events) }?;
+        }
         Ok(())
     }
 

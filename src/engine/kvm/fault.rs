@@ -11,7 +11,7 @@ use crate::x86::regs::Regs;
 const INSTRUCTION_MAX: usize = 15;
 
 /// KVM's numbers for internal errors.
-const EMULATION: u32 = 1;
+pub(super) const EMULATION: u32 = 1;
 
 /// The processor did not enter the guest.
 pub(super) fn entry_failed(vcpu: &Vcpu, reason: u64) -> String {

@@ -12,6 +12,7 @@ mod convert;
 mod fault;
 mod msrs;
 pub mod probe;
+mod software;
 mod tsc;
 mod vcpu;
 
@@ -101,14 +102,13 @@ impl Engine for Kvm {
         }
         let rate = vcpu.tsc_khz();
         let rate = Rate::new(rate.map_err(|error| failed("KVM_GET_TSC_KHZ", &error))?);
-        let table = self.table(rate, index);
+        let table = Arc::new(self.table(rate, index));
         let answers: Vec<CpuidEntry> = table.entries().iter().map(answer).collect();
         vcpu.set_cpuid(&answers)
             .map_err(|error| failed("KVM_SET_CPUID2", &error))?;
         let kick = vcpu.kick();
         let bell = self.alarm.bell(move || kick.kick());
-        let signature = table.signature();
-        Ok(Box::new(KvmVcpu::new(vcpu, bell, rate, index, signature)))
+        Ok(Box::new(KvmVcpu::new(vcpu, bell, rate, index, table)))
     }
 }
 

@@ -14,12 +14,14 @@ use hvf_sys::kvm::{Exit as KvmExit, Kick, Vcpu as Sys};
 use super::super::alarm::Bell;
 use super::super::{Exit, Kicker, Reset, Vcpu};
 use super::msrs::{self, Owner};
+use super::software::{Done, Software};
 use super::tsc::Rate;
 use super::{convert, fault};
 use crate::bus::{Nanos, Width};
 use crate::cpu::io::Io;
 use crate::layout;
-use crate::x86::control::cr0;
+use crate::x86::control::{cr0, rflags};
+use crate::x86::cpuid::Table;
 use crate::x86::msr;
 use crate::x86::regs::Regs;
 
@@ -29,32 +31,41 @@ pub(super) struct KvmVcpu {
     bell: Bell,
     rate: Rate,
     index: u8,
-    signature: u32,
+    cpuid: Arc<Table>,
     // State.
     /// What the bell is set to.
     armed: Option<Nanos>,
     /// An interrupt was queued since the last run.
     injected: bool,
+    /// Runs end as soon as it can be interrupted.
+    window: bool,
+    /// It can be, since an instruction that KVM does not know of.
+    opened: bool,
     /// The TSC is to be set to machine time.
     sets_tsc: bool,
     /// The deadline that the guest wrote, in machine time and as it wrote it.
     deadline: (u64, u64),
+    /// Made when KVM first gives up on an instruction.
+    software: Option<Box<Software>>,
     /// What ends the next run.
     failure: Option<String>,
 }
 
 impl KvmVcpu {
-    pub(super) fn new(sys: Sys, bell: Bell, rate: Rate, index: u8, signature: u32) -> Self {
+    pub(super) fn new(sys: Sys, bell: Bell, rate: Rate, index: u8, cpuid: Arc<Table>) -> Self {
         Self {
             sys,
             bell,
             rate,
             index,
-            signature,
+            cpuid,
             armed: None,
             injected: false,
+            window: false,
+            opened: false,
             sets_tsc: true,
             deadline: (0, 0),
+            software: None,
             failure: None,
         }
     }
@@ -93,7 +104,7 @@ impl KvmVcpu {
     fn enter(&mut self, io: &mut dyn Io) -> io::Result<KvmExit> {
         let tpr = io.cr8();
         self.sys.set_cr8(tpr);
-        self.injected = false;
+        (self.injected, self.opened) = (false, false);
         let exit = self.sys.run();
         let new = self.sys.cr8();
         if new != tpr {
@@ -167,12 +178,39 @@ impl KvmVcpu {
                 suberror,
                 instruction,
             } => {
+                if suberror == fault::EMULATION
+                    && let Some(done) = self.step_in_software(io)
+                {
+                    return done;
+                }
                 let detail = fault::internal_error(&self.sys, suberror, &instruction);
                 return Some(fault(detail));
             }
             KvmExit::Other(reason) => return Some(fault(fault::unknown_exit(&self.sys, reason))),
         }
         None
+    }
+
+    /// Does an instruction that KVM has given up on, and tells what ends the run. `None` where that cannot be done.
+    fn step_in_software(&mut self, io: &mut dyn Io) -> Option<Option<Exit>> {
+        let regs = self.try_regs().ok()?;
+        let software = self
+            .software
+            .get_or_insert_with(|| Box::new(Software::new(self.sys.vm().ram(), &self.cpuid)));
+        match software.step(&regs, io) {
+            Done::GoesOn(regs, ends_nmi) => {
+                self.set_regs(&regs);
+                // Before the next instruction, as a window of the processor's own opens.
+                self.opened = regs.rflags & rflags::IF != 0;
+                if ends_nmi {
+                    let done = self.sys.unblock_nmi();
+                    self.keep("KVM_SET_VCPU_EVENTS", done);
+                }
+                Some((self.window && self.opened).then_some(Exit::WindowOpen))
+            }
+            Done::TripleFault => Some(Some(Exit::TripleFault)),
+            Done::NotOurs => None,
+        }
     }
 
     fn read_msr(&mut self, number: u32, io: &mut dyn Io) -> Option<u64> {
@@ -246,8 +284,8 @@ impl KvmVcpu {
     }
 
     fn try_reset(&mut self, kind: Reset) -> io::Result<()> {
-        self.injected = false;
-        let mut regs = Regs::power_on(self.signature);
+        (self.injected, self.opened) = (false, false);
+        let mut regs = Regs::power_on(self.cpuid.signature());
         let mut system = self.sys.sregs()?;
         match kind {
             Reset::PowerOn => {
@@ -317,7 +355,7 @@ impl Vcpu for KvmVcpu {
     fn complete_msr(&mut self, _value: Option<u64>) {}
 
     fn can_inject(&self) -> bool {
-        !self.injected && self.sys.is_ready_for_interrupt()
+        !self.injected && (self.opened || self.sys.is_ready_for_interrupt())
     }
 
     fn inject(&mut self, vector: u8) {
@@ -332,6 +370,7 @@ impl Vcpu for KvmVcpu {
     }
 
     fn request_window(&mut self, wanted: bool) {
+        self.window = wanted;
         self.sys.request_window(wanted);
     }
 
@@ -349,7 +388,7 @@ impl Vcpu for KvmVcpu {
     fn regs(&mut self) -> Regs {
         let regs = self.try_regs();
         let regs = self.keep("KVM_GET_REGS", regs);
-        regs.unwrap_or_else(|| Regs::power_on(self.signature))
+        regs.unwrap_or_else(|| Regs::power_on(self.cpuid.signature()))
     }
 
     fn set_regs(&mut self, regs: &Regs) {

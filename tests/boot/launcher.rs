@@ -61,7 +61,7 @@ impl Program {
     /// `xlaunch run` with these arguments, not yet started.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.path);
-        command.arg("run").args(arguments);
+        command.arg("run").args(engine()).args(arguments);
         command
     }
 
@@ -104,6 +104,12 @@ pub fn compile_for_guest(source: &str, program: &Path) {
         .unwrap();
     let said = String::from_utf8_lossy(&compiled.stderr).into_owned();
     assert!(compiled.status.success(), "{said}");
+}
+
+/// `XLAUNCH_ENGINE` sends every run to an engine.
+fn engine() -> Option<String> {
+    let name = env::var("XLAUNCH_ENGINE").ok()?;
+    Some(format!("--engine={name}"))
 }
 
 fn built() -> PathBuf {

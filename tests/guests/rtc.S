@@ -208,7 +208,8 @@ main:
         cli
         expect_range "then it comes again and again", $20, $-1
         call    elapsed_us
-        expect_range "not more often than its rate", $18500, $-1
+        // The first may have been due for most of a period when the stopwatch began.
+        expect_range "not more often than its rate", $17600, $-1
         write   B, 0x02
         read    C
         clear_hits

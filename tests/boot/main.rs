@@ -17,6 +17,7 @@ mod kernel;
 mod launcher;
 mod matrix;
 mod memory;
+mod model;
 mod net;
 mod parsers;
 mod streams;

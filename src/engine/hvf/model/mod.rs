@@ -53,7 +53,11 @@ impl Model {
     /// A VM on such a host, that can map `ram` and no other.
     #[expect(clippy::new_ret_no_self, reason = "its vCPUs share it from the start")]
     pub fn new(host: Host, ram: Arc<Ram>) -> Arc<dyn Vmx> {
-        let made = Arc::new(Self {
+        Arc::new(Handle(Self::make(host, ram)))
+    }
+
+    fn make(host: Host, ram: Arc<Ram>) -> Arc<Self> {
+        Arc::new(Self {
             host,
             ram,
             memory: Arc::new(Memory::new(host.first_touch)),
@@ -61,8 +65,7 @@ impl Model {
             bells: Mutex::default(),
             next: AtomicU32::new(FIRST_ID),
             booted: Instant::now(),
-        });
-        Arc::new(Handle(made))
+        })
     }
 
     fn tsc(&self) -> u64 {

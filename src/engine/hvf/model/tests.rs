@@ -12,6 +12,7 @@ use super::Model;
 use super::exit::JUNK;
 use super::host::{Host, Word};
 use super::valid::{CODE, MODES, Mode, STACK, TABLES, fields};
+use super::vcpu::ModelVcpu;
 use crate::x86::control::{cr0, cr4, efer, rflags};
 use crate::x86::msr;
 use crate::x86::vmx::control::{activity, entry, exit, interruptibility, primary, secondary};
@@ -467,6 +468,38 @@ fn a_shadowed_task_priority_exits_below_its_threshold() {
     assert_eq!(guest.run(), reason::TPR_BELOW_THRESHOLD);
     assert_eq!(guest.vcpu.register(Register::Tpr), Ok(0x20));
     assert_eq!(guest.get(Field::GUEST_RIP), CODE + 4);
+}
+
+/// The trait's vCPUs cannot even be sent; the model's own can, for this.
+#[test]
+fn other_threads_are_refused() {
+    let ram = Ram::new(&[(0, RAM)]).unwrap();
+    let mut vcpu = ModelVcpu::new(Model::make(Host::HASWELL, ram), 1);
+    assert_eq!(vcpu.vmcs(Field::GUEST_RIP), Ok(0));
+    let refused = thread::spawn(move || {
+        let refusals = [
+            vcpu.vmcs(Field::GUEST_RIP).unwrap_err(),
+            vcpu.set_register(Register::Rax, 1).unwrap_err(),
+            vcpu.invalidate_tlb().unwrap_err(),
+            vcpu.run(None).unwrap_err(),
+        ];
+        refusals
+    });
+    assert_eq!(refused.join().unwrap(), [Error::BAD_ARGUMENT; 4]);
+}
+
+/// What `STI` shadows is one thing, a fault in IRET another: it has unblocked NMIs nevertheless, and says so.
+#[test]
+fn iret_that_faults_has_unblocked_nmis() {
+    let mut guest = guest(Mode::Real);
+    guest.set(Field::GUEST_INTERRUPTIBILITY, interruptibility::NMI.into());
+    guest
+        .set(Field::guest_base(2), MAPPED)
+        .set(Field::GUEST_RSP, 0x1000);
+    assert_eq!(guest.code(&[0xcf]).run(), reason::EPT_VIOLATION);
+    let told = guest.get(Field::EXIT_QUALIFICATION);
+    assert_eq!(told & ept::NMI_UNBLOCKED, ept::NMI_UNBLOCKED);
+    assert_eq!(guest.get(Field::GUEST_INTERRUPTIBILITY), 0);
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub struct Event {
 }
 
 impl Core {
-    /// Derives what depends on the state, after all of `state` was set.
+    /// Derives what depends on the state, after all of `state` was set. Translations are forgotten where they are used.
     pub fn adopt_state(&mut self) {
         let bits = self.state.rflags;
         self.flags = Flags::from_bits(bits);
@@ -58,7 +58,6 @@ impl Core {
             (true, true) => 3,
             (true, false) => (dpl >> segment::DPL_SHIFT) as u8,
         };
-        self.flush_all();
         self.update_mode();
     }
 }

@@ -5,10 +5,12 @@
 //! some versions of macOS. A guest then believes that the microcode is old, and does what it can without.
 
 use super::vmx::Vmx;
-use crate::x86::cpuid::feature::{extended1_edx, leaf7_ebx, leaf7_ecx, leaf7_edx};
+use crate::x86::cpuid::feature::{
+    extended1_edx, leaf1_ecx, leaf1_edx, leaf7_ebx, leaf7_ecx, leaf7_edx,
+};
 use crate::x86::cpuid::{Answer, Entry, Live, Machine, Table};
 use crate::x86::vmx::control::secondary;
-use crate::x86::xcr0;
+use crate::x86::{cr4, xcr0};
 
 /// What needs MSRs that are not the guest's.
 const SPECULATION: u32 = leaf7_edx::SPEC_CTRL
@@ -57,6 +59,36 @@ pub(super) fn offers_xcr0(table: &Table, value: u64) -> bool {
         && value & xcr0::X87 != 0
         && (value & xcr0::AVX == 0 || value & xcr0::SSE != 0)
         && (wide == 0 || wide == AVX512 && value & xcr0::AVX != 0)
+}
+
+/// The bits of CR4 that may be set: those of features that are shown, and those that need none (SDM volume 3, 2.5).
+pub(super) fn offered_cr4(table: &Table) -> u64 {
+    let live = Live {
+        cr4: 0,
+        xcr0: xcr0::X87,
+        apic: true,
+    };
+    let (one, seven) = (table.answer(1, 0, live), table.answer(7, 0, live));
+    let features = [
+        (one.ecx & leaf1_ecx::PCID, cr4::PCIDE),
+        (one.ecx & leaf1_ecx::XSAVE, cr4::OSXSAVE),
+        (one.edx & leaf1_edx::VME, cr4::VME | cr4::PVI),
+        (one.edx & leaf1_edx::PGE, cr4::PGE),
+        (seven.ebx & leaf7_ebx::FSGSBASE, cr4::FSGSBASE),
+        (seven.ebx & leaf7_ebx::SMEP, cr4::SMEP),
+        (seven.ebx & leaf7_ebx::SMAP, cr4::SMAP),
+        (seven.ecx & leaf7_ecx::UMIP, cr4::UMIP),
+    ];
+    let always = cr4::TSD
+        | cr4::DE
+        | cr4::PSE
+        | cr4::PAE
+        | cr4::MCE
+        | cr4::PCE
+        | cr4::OSFXSR
+        | cr4::OSXMMEXCPT;
+    let shown = features.iter().filter(|(feature, _)| *feature != 0);
+    shown.fold(always, |bits, (_, more)| bits | more)
 }
 
 /// What the host answers, less what is left out.
@@ -166,6 +198,23 @@ mod tests {
         assert_eq!(shown(0), [false; 3]);
         assert_eq!(shown(secondary::RDTSCP), [false, true, true]);
         assert_eq!(shown(secondary::INVPCID), [true, false, false]);
+    }
+
+    #[test]
+    fn control_bits_go_with_what_is_shown() {
+        let machine = Machine {
+            cpus: 1,
+            physical_bits: 39,
+            crystal_hz: 100_000_000,
+            tsc_ratio: (10, 1),
+        };
+        let none = offered_cr4(&Table::hosted(&[], &machine, 0));
+        let optional = cr4::UMIP | cr4::SMEP | cr4::SMAP | cr4::PCIDE | cr4::FSGSBASE;
+        assert_eq!(none & (optional | cr4::VMXE | cr4::PKE), 0);
+        assert_ne!(none & cr4::PAE, 0);
+        let soft = offered_cr4(&Table::new(&machine, 0));
+        assert_eq!(soft & optional, optional);
+        assert_eq!(soft & (cr4::VMXE | cr4::PKE | cr4::LA57), 0);
     }
 
     #[test]

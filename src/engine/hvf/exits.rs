@@ -12,6 +12,7 @@ use super::vmx::Register;
 use super::{cpuid, dump};
 use crate::bus::Width;
 use crate::cpu::Stop;
+use crate::cpu::emulate::{Event, Source};
 use crate::cpu::io::Io;
 use crate::engine::Exit;
 use crate::x86::control::{dr7, rflags};
@@ -24,6 +25,14 @@ use crate::x86::{msr, segment, vector};
 
 /// So often in a row an instruction may find RAM unmapped at one address: the framework maps it at the first touch.
 const VIOLATIONS: u32 = 10_000;
+
+/// #GP(0).
+const REFUSED: Event = Event {
+    vector: vector::GP,
+    source: Source::Exception,
+    error: Some(0),
+    len: 0,
+};
 
 impl HvfVcpu {
     /// Handles the exit that has just come. `None` where the guest goes on.
@@ -290,7 +299,12 @@ impl HvfVcpu {
                 state::load_rest(&self.hardware, &mut loaded, core)?;
             }
             let drops = fetched.op().is_some_and(drops_translations);
-            let stop = self.soft.execute_one(io, fetched);
+            let mut stop = self.soft.execute_one(io, fetched);
+            if self.soft.core().state.cr4 & !self.offered_cr4 != 0 {
+                // The software CPU has the feature, this processor has not: as if it had refused.
+                state::take_back(&loaded, self.soft.core_mut());
+                stop = self.soft.deliver_one(io, REFUSED);
+            }
             if drops {
                 self.hardware.invalidate_tlb()?;
             }

@@ -98,6 +98,7 @@ impl Hvf {
             tsc_hz: self.tsc_hz,
             tsc_base: self.tsc_base,
             mark: Mark::new(hardware.id(), self.vmx.clone(), &self.alarm),
+            offered_cr4: cpuid::offered_cr4(&cpuid),
             hardware,
             soft: Cpu::new(self.ram.clone(), &self.group, cpuid),
             shadows: state::Shadows::default(),

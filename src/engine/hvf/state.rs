@@ -139,6 +139,12 @@ pub(super) fn load_rest(hardware: &Hardware, loaded: &mut Loaded, core: &mut Cor
     Ok(())
 }
 
+/// Makes the core what was read again.
+pub(super) fn take_back(loaded: &Loaded, core: &mut Core) {
+    core.state = loaded.state.clone();
+    core.adopt_state();
+}
+
 /// Writes back what differs from `loaded`; all of it where nothing was read. True where translations that hardware
 /// holds may have become wrong.
 pub(super) fn store(

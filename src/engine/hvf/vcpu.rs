@@ -26,6 +26,8 @@ pub(super) struct HvfVcpu {
     /// What stands for the guest's TSC of zero.
     pub(super) tsc_base: u64,
     pub(super) mark: Arc<Mark>,
+    /// The bits of CR4 that the guest may set.
+    pub(super) offered_cr4: u64,
     // State.
     pub(super) hardware: Hardware,
     /// The software CPU that executes what hardware leaves to it, and keeps what hardware has no place for.

@@ -13,17 +13,6 @@ pub struct Error {
 }
 
 impl Error {
-    /// Whether the system does not let this program use the framework: it is not signed with the entitlement
-    /// `com.apple.security.hypervisor` (needed since macOS 11).
-    pub fn is_denied(&self) -> bool {
-        self.code == HV_DENIED
-    }
-
-    /// Whether this host cannot do it.
-    pub fn is_unsupported(&self) -> bool {
-        self.code == HV_UNSUPPORTED
-    }
-
     /// The code's name in hv_error.h.
     fn name(&self) -> &'static str {
         match self.code {
@@ -72,7 +61,6 @@ mod tests {
     fn an_error_says_which_call_and_which_code() {
         assert_eq!(check("hv_vm_map", HV_SUCCESS), Ok(()));
         let denied = check("hv_vm_create", 0xfae9_4007).unwrap_err();
-        assert!(denied.is_denied() && !denied.is_unsupported());
         assert_eq!(denied.to_string(), "hv_vm_create: HV_DENIED (0xfae94007)");
         let strange = check("hv_vcpu_run_until", 5).unwrap_err();
         assert_eq!(

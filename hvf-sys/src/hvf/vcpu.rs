@@ -79,21 +79,6 @@ impl Vcpu {
         unsafe { call!(hv_vmx_vcpu_write_vmcs(self.id, field, value)) }
     }
 
-    /// Which bits of a VMCS field must be 1, and which may be.
-    pub fn vmcs_bits(&self, field: u32) -> Result<(u64, u64), Error> {
-        let (mut must, mut may) = (0, 0);
-        // SAFETY: it writes the two numbers that it is given.
-        unsafe {
-            call!(hv_vmx_vcpu_get_cap_write_vmcs(
-                self.id,
-                field,
-                &raw mut must,
-                &raw mut may
-            ))?;
-        }
-        Ok((must, may))
-    }
-
     /// An MSR that the framework keeps for the guest.
     pub fn msr(&self, msr: u32) -> Result<u64, Error> {
         let mut value = 0;
@@ -142,12 +127,6 @@ impl Vcpu {
         unsafe { call!(hv_vcpu_flush(self.id)) }
     }
 
-    /// Says where the guest's APIC page is, for the VMX controls that watch it.
-    pub fn set_apic_address(&mut self, gpa: u64) -> Result<(), Error> {
-        // SAFETY: it takes no pointer of this process, but a guest-physical address.
-        unsafe { call!(hv_vmx_vcpu_set_apic_address(self.id, gpa)) }
-    }
-
     /// Runs the guest until an exit that the framework does not handle itself, or until the deadline.
     ///
     /// # Errors
@@ -155,14 +134,6 @@ impl Vcpu {
     pub fn run_until(&mut self, deadline: Deadline) -> Result<(), Error> {
         // SAFETY: it takes no pointer; the guest reaches only what `Vm` has mapped.
         unsafe { call!(hv_vcpu_run_until(self.id, deadline.0)) }
-    }
-
-    /// How long it has executed the guest, in nanoseconds.
-    pub fn executed(&self) -> Result<u64, Error> {
-        let mut time = 0;
-        // SAFETY: it writes the number that it is given.
-        unsafe { call!(hv_vcpu_get_exec_time(self.id, &raw mut time))? };
-        Ok(time)
     }
 }
 

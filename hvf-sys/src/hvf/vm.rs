@@ -65,14 +65,6 @@ impl Vm {
         }
         Ok(())
     }
-
-    /// How many vCPUs the host lets a VM have.
-    pub fn most_vcpus(&self) -> Result<u64, Error> {
-        let mut most = 0;
-        // SAFETY: it writes the number that it is given.
-        unsafe { call!(hv_capability(HV_CAP_VCPUMAX, &raw mut most))? };
-        Ok(most)
-    }
 }
 
 impl Drop for Vm {

@@ -165,7 +165,10 @@ fn run(vcpu: &mut Vcpu, end: Instant) -> Ended {
             Ok(Exit::InternalError {
                 suberror,
                 instruction,
-            }) => return Ended::Failed(fault::short(vcpu, suberror, &instruction)),
+            }) => {
+                let what = fault::short(vcpu, suberror, &instruction);
+                return Ended::Failed(format!("{what}, at {}", named(step)));
+            }
             Ok(exit) => return Ended::Failed(told(vcpu, step, &exit)),
             Err(error) => {
                 return Ended::Failed(format!("KVM_RUN failed after step {step}: {error}"));
@@ -176,13 +179,20 @@ fn run(vcpu: &mut Vcpu, end: Instant) -> Ended {
 
 /// What comes of an instruction that raises an exception, since the guest has no handlers, is a triple fault.
 fn told(vcpu: &Vcpu, step: u32, exit: &Exit) -> String {
-    let what = match step {
+    let at = vcpu.regs().map_or(0, |regs| regs.rip);
+    format!(
+        "a small guest ended with {exit:?} at {at:#x}, at {}",
+        named(step)
+    )
+}
+
+/// What the guest does after this step.
+fn named(step: u32) -> &'static str {
+    match step {
         0 => "CMPXCHG16B",
         1 => "XSAVE or XRSTOR",
         _ => "a loop",
-    };
-    let at = vcpu.regs().map_or(0, |regs| regs.rip);
-    format!("a small guest ended with {exit:?} at {at:#x}, at {what}")
+    }
 }
 
 /// The guest in its memory, the first 2 MiB mapped to themselves.

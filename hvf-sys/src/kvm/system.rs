@@ -47,7 +47,7 @@ impl System {
         Ok(list.entries[..count].to_vec())
     }
 
-    /// Makes a machine whose memory is `ram`, each region of it a slot.
+    /// Makes a machine whose memory is `ram`, to be mapped yet.
     pub fn create_vm(&self, ram: Arc<Ram>) -> io::Result<Vm> {
         // SAFETY: the arguments are numbers; zero is the ordinary kind of machine.
         let page = unsafe { request(&self.0, abi::GET_VCPU_MMAP_SIZE, 0) }?;
@@ -55,6 +55,6 @@ impl System {
         let fd = unsafe { request(&self.0, abi::CREATE_VM, 0) }?;
         // SAFETY: the kernel has just made this descriptor for us.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Vm::new(fd, ram, page as usize)
+        Ok(Vm::new(fd, ram, page as usize))
     }
 }

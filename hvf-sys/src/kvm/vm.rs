@@ -21,10 +21,14 @@ pub struct Vm {
 }
 
 impl Vm {
-    pub(super) fn new(fd: OwnedFd, ram: Arc<Ram>, run_len: usize) -> io::Result<Self> {
-        let vm = Self { fd, ram, run_len };
-        for (slot, (gpa, len)) in (0..).zip(vm.ram.regions()) {
-            let host = vm.ram.host(gpa, len).ok_or(io::ErrorKind::InvalidInput)?;
+    pub(super) fn new(fd: OwnedFd, ram: Arc<Ram>, run_len: usize) -> Self {
+        Self { fd, ram, run_len }
+    }
+
+    /// Puts the machine's RAM where it belongs, once, each region of it in a slot.
+    pub fn map_ram(&self) -> io::Result<()> {
+        for (slot, (gpa, len)) in (0..).zip(self.ram.regions()) {
+            let host = self.ram.host(gpa, len).ok_or(io::ErrorKind::InvalidInput)?;
             let mut region = MemoryRegion {
                 slot,
                 flags: 0,
@@ -34,9 +38,9 @@ impl Vm {
             };
             // SAFETY: the structure is the request's. The range is a live mapping outside Rust's memory model, which
             // this machine, and with it every vCPU, keeps.
-            unsafe { request_with(&vm.fd, abi::SET_USER_MEMORY_REGION, &mut region) }?;
+            unsafe { request_with(&self.fd, abi::SET_USER_MEMORY_REGION, &mut region) }?;
         }
-        Ok(vm)
+        Ok(())
     }
 
     /// The machine's memory.

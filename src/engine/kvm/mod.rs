@@ -137,6 +137,9 @@ fn open() -> Result<System, Refusal> {
 fn machine(system: &System, ram: Arc<Ram>) -> Result<Vm, Refusal> {
     let vm = system.create_vm(ram);
     let vm = vm.map_err(|error| failed("KVM_CREATE_VM", &error))?;
+    // First of all: soon after another change of the machine the kernel takes milliseconds for it.
+    vm.exit_on_msrs(&msrs::OURS)
+        .map_err(|error| failed("KVM_X86_SET_MSR_FILTER", &error))?;
     let pages = layout::KVM_PAGES;
     if system.extension(Capability::SetIdentityMapAddr) != 0 {
         vm.set_identity_map_addr(pages.start)
@@ -144,8 +147,8 @@ fn machine(system: &System, ram: Arc<Ram>) -> Result<Vm, Refusal> {
     }
     vm.set_tss_addr(pages.start as u32 + 0x1000)
         .map_err(|error| failed("KVM_SET_TSS_ADDR", &error))?;
-    vm.exit_on_msrs(&msrs::OURS)
-        .map_err(|error| failed("KVM_X86_SET_MSR_FILTER", &error))?;
+    vm.map_ram()
+        .map_err(|error| failed("KVM_SET_USER_MEMORY_REGION", &error))?;
     Ok(vm)
 }
 

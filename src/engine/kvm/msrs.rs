@@ -69,6 +69,9 @@ pub(super) const POWER_ON: [(u32, u64); 30] = {
     values
 };
 
+/// The one of those in which KVM's own value after power-on is another: it lacks fast strings.
+pub(super) const AT_FIRST: [(u32, u64); 1] = [(msr::MISC_ENABLE, msr::misc_enable::RESET)];
+
 #[cfg(test)]
 mod tests {
     use super::*;

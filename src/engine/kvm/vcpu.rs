@@ -41,6 +41,8 @@ pub(super) struct KvmVcpu {
     window: bool,
     /// It can be, since an instruction that KVM does not know of.
     opened: bool,
+    /// KVM's own values after power-on may have changed.
+    has_run: bool,
     /// The TSC is to be set to machine time.
     sets_tsc: bool,
     /// The deadline that the guest wrote, in machine time and as it wrote it.
@@ -63,6 +65,7 @@ impl KvmVcpu {
             injected: false,
             window: false,
             opened: false,
+            has_run: false,
             sets_tsc: true,
             deadline: (0, 0),
             software: None,
@@ -266,7 +269,7 @@ impl KvmVcpu {
 
     /// KVM gives all vCPUs the same offset where each is set to about what the others show.
     fn set_tsc(&mut self, now: Nanos) {
-        self.sets_tsc = false;
+        (self.sets_tsc, self.has_run) = (false, true);
         let set = self.sys.set_msrs(&[(msr::TSC, self.rate.ticks(now))]);
         self.keep("KVM_SET_MSRS", set);
     }
@@ -275,7 +278,11 @@ impl KvmVcpu {
         self.sys.reset_fpu()?;
         // On a host without XSAVE there is none.
         let _ = self.sys.set_xcr0(1);
-        for value in msrs::POWER_ON {
+        let values = match self.has_run {
+            true => &msrs::POWER_ON[..],
+            false => &msrs::AT_FIRST[..],
+        };
+        for &value in values {
             self.sys.set_msrs(&[value])?;
         }
         self.sets_tsc = true;

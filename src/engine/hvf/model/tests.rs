@@ -477,13 +477,12 @@ fn other_threads_are_refused() {
     let mut vcpu = ModelVcpu::new(Model::make(Host::HASWELL, ram), 1);
     assert_eq!(vcpu.vmcs(Field::GUEST_RIP), Ok(0));
     let refused = thread::spawn(move || {
-        let refusals = [
+        [
             vcpu.vmcs(Field::GUEST_RIP).unwrap_err(),
             vcpu.set_register(Register::Rax, 1).unwrap_err(),
             vcpu.invalidate_tlb().unwrap_err(),
             vcpu.run(None).unwrap_err(),
-        ];
-        refusals
+        ]
     });
     assert_eq!(refused.join().unwrap(), [Error::BAD_ARGUMENT; 4]);
 }

@@ -176,10 +176,12 @@ fn usage_errors_are_one_sentence_and_125() {
 #[test]
 fn engines_that_are_not_there_say_what_to_use() {
     let place = Place::new();
-    for engine in ["kvm", "hvf"] {
-        let sentence = place.failure(&["run", "--kernel=k", "--initrd=i", "--engine", engine]);
-        assert!(sentence.contains("--engine soft"), "{sentence}");
+    if cfg!(all(target_os = "macos", target_arch = "x86_64")) {
+        return println!("skipped: this host may have hvf");
     }
+    // An engine that is there would boot: only the one that cannot be is asked for.
+    let sentence = place.failure(&["run", "--engine", "hvf", "--", "true"]);
+    assert!(sentence.contains("--engine soft"), "{sentence}");
 }
 
 #[test]

@@ -212,6 +212,8 @@ main:
         expect_range "not more often than its rate", $17600, $-1
         write   B, 0x02
         read    C
+        // One that came before may wait for the CPU.
+        settle
         clear_hits
         settle
         settle

@@ -149,23 +149,11 @@ impl Exec<'_> {
         self.state.rip = at.wrapping_add(insn.len());
         let done = exec::select(&insn)(self, &insn);
         self.written_code = false;
-        let stepping = before & rflags::TF != 0;
         match self.end_early(insn.len(), done) {
-            Err(Trap::Leave) if stepping && insn.op() == Op::Hlt => {}
+            Err(Trap::Leave) if before & rflags::TF != 0 && insn.op() == Op::Hlt => {}
             done => done?,
         }
-        self.after_resumption(before, at, Some(insn));
-        let loads_tf = matches!(
-            insn.op(),
-            Op::Int | Op::Int1 | Op::Int3 | Op::Into | Op::Syscall | Op::Sysret
-        );
-        self.debug_trap(if loads_tf {
-            self.state.rflags & rflags::TF != 0
-        } else {
-            stepping
-        })?;
-        self.update_mode();
-        Ok(())
+        self.end_step(before, at, Some(insn))
     }
 
     fn deliver_begun(&mut self, event: Event) -> Result<(), Stop> {

@@ -288,21 +288,26 @@ impl Exec<'_> {
         };
         let insn = cache.slots(&block).first().map(|slot| slot.insn);
         let op = insn.map_or(Op::Ud, |insn| insn.op());
-        let mut stepping = flags & rflags::TF != 0;
         match self.run_slots(cache, &block, 1) {
-            Err(Trap::Leave) if stepping && op == Op::Hlt => {}
+            Err(Trap::Leave) if flags & rflags::TF != 0 && op == Op::Hlt => {}
             Err(trap) => return Err(self.back_into_shadow(shadows, trap)),
             Ok(()) => {}
         }
+        self.end_step(flags, at, insn)
+    }
+
+    /// What follows every single instruction that was executed: `flags` and `at` are RFLAGS and RIP as it began.
+    pub(super) fn end_step(&mut self, flags: u64, at: u64, insn: Option<Insn>) -> Done {
         self.after_resumption(flags, at, insn);
-        if matches!(
-            op,
-            Op::Int | Op::Int1 | Op::Int3 | Op::Into | Op::Syscall | Op::Sysret
-        ) {
-            // These clear TF, or load it for the instruction that they themselves are part of.
-            stepping = self.state.rflags & rflags::TF != 0;
-        }
-        self.debug_trap(stepping)?;
+        // These clear TF, or load it for the instruction that they themselves are part of.
+        let loads_tf = insn.is_some_and(|insn| {
+            matches!(
+                insn.op(),
+                Op::Int | Op::Int1 | Op::Int3 | Op::Into | Op::Syscall | Op::Sysret
+            )
+        });
+        let flags = if loads_tf { self.state.rflags } else { flags };
+        self.debug_trap(flags & rflags::TF != 0)?;
         self.update_mode();
         Ok(())
     }
@@ -318,7 +323,7 @@ impl Exec<'_> {
 
     /// RF lasts for one instruction, unless that one loaded it (IRET). A string instruction that was left between two
     /// iterations sets it, so that a breakpoint at it does not hit for each (SDM volume 3, 17.3.1.1).
-    pub(super) fn after_resumption(&mut self, before: u64, at: u64, insn: Option<Insn>) {
+    fn after_resumption(&mut self, before: u64, at: u64, insn: Option<Insn>) {
         let Some(insn) = insn else { return };
         if self.state.rip == at && (insn.rep() || insn.repne()) {
             self.state.rflags |= rflags::RF;

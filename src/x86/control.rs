@@ -118,6 +118,24 @@ pub mod cr4 {
     pub const SMAP: u64 = 1 << 21;
     /// Protection keys of user pages.
     pub const PKE: u64 = 1 << 22;
+    /// All those that the software CPU offers.
+    pub const SOFTWARE: u64 = VME
+        | PVI
+        | TSD
+        | DE
+        | PSE
+        | PAE
+        | MCE
+        | PGE
+        | PCE
+        | OSFXSR
+        | OSXMMEXCPT
+        | UMIP
+        | FSGSBASE
+        | PCIDE
+        | OSXSAVE
+        | SMEP
+        | SMAP;
 }
 
 /// IA32_EFER (SDM vol. 3, 2.2.1).

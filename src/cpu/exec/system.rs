@@ -371,27 +371,10 @@ impl Exec<'_> {
 
     /// Writes CR4.
     pub fn write_cr4(&mut self, value: u64) -> Done {
-        const OFFERED: u64 = cr4::VME
-            | cr4::PVI
-            | cr4::TSD
-            | cr4::DE
-            | cr4::PSE
-            | cr4::PAE
-            | cr4::MCE
-            | cr4::PGE
-            | cr4::PCE
-            | cr4::OSFXSR
-            | cr4::OSXMMEXCPT
-            | cr4::UMIP
-            | cr4::FSGSBASE
-            | cr4::PCIDE
-            | cr4::OSXSAVE
-            | cr4::SMEP
-            | cr4::SMAP;
         let changed = value ^ self.state.cr4;
         let starts_pcid = changed & value & cr4::PCIDE != 0;
         let fixed = self.fixed_cr4();
-        let bad = value & !(OFFERED | fixed) != 0
+        let bad = value & !(cr4::SOFTWARE | fixed) != 0
             || !value & fixed != 0
             || self.long_mode() && value & cr4::PAE == 0
             || starts_pcid && (!self.long_mode() || self.state.cr3 & cr3::PCID != 0);

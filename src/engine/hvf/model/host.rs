@@ -165,24 +165,7 @@ impl Host {
 }
 
 /// Bits of CR4 that may be one in VMX operation, IA32_VMX_CR4_FIXED1: those that the software CPU has.
-pub const CR4_MAY_BE_ONE: u64 = cr4::VME
-    | cr4::PVI
-    | cr4::TSD
-    | cr4::DE
-    | cr4::PSE
-    | cr4::PAE
-    | cr4::MCE
-    | cr4::PGE
-    | cr4::PCE
-    | cr4::OSFXSR
-    | cr4::OSXMMEXCPT
-    | cr4::UMIP
-    | cr4::VMXE
-    | cr4::FSGSBASE
-    | cr4::PCIDE
-    | cr4::OSXSAVE
-    | cr4::SMEP
-    | cr4::SMAP;
+pub const CR4_MAY_BE_ONE: u64 = cr4::SOFTWARE | cr4::VMXE;
 
 /// Controls that the model simulates. Others that a host offers are refused aloud, not ignored.
 pub mod simulated {

@@ -17,7 +17,8 @@
  *      hits V, CPU=0       EAX = how often vector V has interrupted that CPU
  *      wait_hits V, N, CPU=0   waits, ten seconds at most, until there were N at least; EAX as in hits
  *      wait_long ADDR, N   waits, ten seconds at most, until the dword there is N; EAX = the dword
- *      settle              lets one millisecond pass with interrupts on: what is to come has come
+ *      settle              lets one millisecond pass with interrupts on, and leaves the CPU's engine some times, since
+ *                          the host may have used up the time: what is to come has come
  *      clear_hits          forgets the interrupts of all CPUs
  *
  * Interrupts. Every vector has a gate. Its interrupt is counted (and the CPU's last 16 are in `recent`, the newest in
@@ -587,6 +588,12 @@ settle_:
         pushal
         sti
         delay_us 1000
+        // A KVM that emulates may look for interrupts only where the guest leaves it, and the host may have been away
+        // for all of the millisecond.
+        movl    $8, %ecx
+2:      outb    %al, $0xed
+        nop
+        loop    2b
         popal
         popfl
         ret

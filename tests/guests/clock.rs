@@ -2,7 +2,8 @@
 //!
 //! The guest (`clock.S`) reads all of them side by side. Here each is followed by the TSC, which bridges the wraps of
 //! the narrow ones, and the TSC by the host's clock. A busy host delays what it hears of the guest, but never hears
-//! it early, so it is the quickest samples of the first and the last third that are compared.
+//! it early, so it is the quickest samples of the first and the last third that are compared. Where it was too busy for
+//! even these, a measurement is made again, over a longer time: a clock that is wrong stays wrong.
 
 use super::{Guest, Outcome, assemble, build, engines, serial_line};
 use std::io::{BufRead, BufReader};
@@ -10,9 +11,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 use xlaunch::layout::{HPET_HZ, LAPIC_TIMER_HZ, PIT_HZ, PM_TIMER_HZ};
 use xlaunch::machine::Cables;
+use xlaunch::spec::MachineSpec;
 
 /// What the clocks may differ by: a few milliseconds a minute.
 const TOLERANCE_PPM: f64 = 100.0;
+/// How often a measurement is made, each over twice the time of the one before.
+const ATTEMPTS: u32 = 3;
 /// Seconds of the RTC that tell its pace.
 const EDGES: usize = 30;
 /// The LAPIC timer's divider in `clock.S`.
@@ -87,26 +91,38 @@ fn keep_time(length: Duration) {
         Err(why) => return println!("skipped: {why}"),
     };
     for engine in engines(guest.name) {
-        let (com1, output, _) = serial_line();
-        let cables = Cables {
-            com1,
-            ..Cables::unplugged()
-        };
-        let hook = output.hook();
-        let machine = build(&guest.spec(&kernel, engine), cables).unwrap();
-        let started = Instant::now();
-        let (samples, edges) = thread::scope(|scope| {
-            scope.spawn(|| {
-                thread::sleep(length);
-                machine.stop();
-                assert_eq!(machine.wait(), Outcome::Stopped);
-                hook.hang_up();
-            });
-            listen(BufReader::new(output), started)
+        let spec = guest.spec(&kernel, engine);
+        let lengths = (0..ATTEMPTS).map(|attempt| length * (1 << attempt));
+        let mut verdicts = lengths.map(|length| {
+            println!("on {engine:?}, {length:?}:");
+            let (samples, edges) = watch(&spec, length);
+            judge(&samples, &edges)
         });
-        println!("on {engine:?}:");
-        judge(&samples, &edges);
+        if !verdicts.any(|verdict| verdict.is_ok()) {
+            panic!("{engine:?}: a clock differs by more than {TOLERANCE_PPM} ppm, each time");
+        }
     }
+}
+
+/// What a machine of this kind says in this time.
+fn watch(spec: &MachineSpec, length: Duration) -> (Vec<Sample>, Vec<f64>) {
+    let (com1, output, _) = serial_line();
+    let cables = Cables {
+        com1,
+        ..Cables::unplugged()
+    };
+    let hook = output.hook();
+    let machine = build(spec, cables).unwrap();
+    let started = Instant::now();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(length);
+            machine.stop();
+            assert_eq!(machine.wait(), Outcome::Stopped);
+            hook.hang_up();
+        });
+        listen(BufReader::new(output), started)
+    })
 }
 
 /// The guest's lines until its machine ends: samples, and the TSC at each second of the RTC, in seconds.
@@ -137,21 +153,22 @@ fn listen(lines: impl BufRead, started: Instant) -> (Vec<Sample>, Vec<f64>) {
     (samples, edges)
 }
 
-fn judge(samples: &[Sample], edges: &[f64]) {
+/// A clock that differs by too much is an error.
+fn judge(samples: &[Sample], edges: &[f64]) -> Result<(), ()> {
     let tsc = |sample: &Sample| sample.tsc;
     // How much later than the guest's the host's clock is: the quickest sample is nearest to the truth.
     let late = samples
         .iter()
         .map(|it| (tsc(it), it.heard - tsc(it)))
         .collect();
-    report("TSC against the host", drift(late));
+    report("TSC against the host", drift(late))?;
     // It tells whole seconds: in a short run one that a busy host shows late would count for too much.
     assert!(edges.len() > 3, "the RTC has changed {} times", edges.len());
     let ideal = edges.iter().zip(0..);
     let late = ideal.map(|(edge, n)| (f64::from(n), edge - f64::from(n)));
     let late: Vec<(f64, f64)> = late.collect();
     if late.len() >= EDGES {
-        report("RTC", drift(late));
+        report("RTC", drift(late))?;
     }
     // Those during which the guest was not held up.
     let mut quick: Vec<&Sample> = samples.iter().collect();
@@ -162,8 +179,9 @@ fn judge(samples: &[Sample], edges: &[f64]) {
         let late = quick
             .iter()
             .map(|it| (tsc(it), clock.late(it, quick[0], index)));
-        report(clock.name, drift(late.collect()));
+        report(clock.name, drift(late.collect()))?;
     }
+    Ok(())
 }
 
 impl Clock {
@@ -192,9 +210,9 @@ fn drift(late: Vec<(f64, f64)>) -> f64 {
     (last.1 - first.1) / (last.0 - first.0) * 1e6
 }
 
-fn report(name: &str, ppm: f64) {
+fn report(name: &str, ppm: f64) -> Result<(), ()> {
     println!("{name}: {ppm:+.2} ppm");
-    assert!(ppm.abs() < TOLERANCE_PPM, "{name}: {ppm:+.2} ppm");
+    (ppm.abs() < TOLERANCE_PPM).then_some(()).ok_or(())
 }
 
 #[test]

@@ -373,7 +373,7 @@ raise_both:
         call    raise4
         call    raise3
         sti
-        delay_us 1000
+        settle
         cli
         call    lower3
         call    lower4

@@ -11,6 +11,7 @@ pub mod archive;
 mod filesystem;
 #[cfg(target_os = "linux")]
 mod job;
+pub mod lan;
 pub mod link;
 pub mod list;
 pub mod protocol;

@@ -58,6 +58,7 @@ impl Place {
             .args(arguments)
             .current_dir(self.dir.path())
             .env("TMPDIR", self.dir.path())
+            .env_remove("XLAUNCH_ENGINE")
             .stdin(Stdio::null());
         command
     }
@@ -161,6 +162,9 @@ fn usage_errors_are_one_sentence_and_125() {
         (&["run", "-w", "here"], "--workdir 'here'"),
         (&["run", "a.img", "b.img"], "b.img"),
         (&["run", "--"], "--"),
+        (&["run", "--memroy=1G"], "did you mean --memory?"),
+        (&["run", "a.img", "ls"], "a command stands behind --"),
+        (&["run", "-itm", "1K"], "--memory '1K'"),
     ];
     for (arguments, culprit) in cases {
         let images = ["--kernel", "k", "--initrd", "i"];
@@ -171,6 +175,19 @@ fn usage_errors_are_one_sentence_and_125() {
         let sentence = place.failure(&with_images);
         assert!(sentence.contains(culprit), "{sentence}");
     }
+}
+
+#[test]
+fn a_wrong_value_in_the_environment_is_blamed_on_its_variable() {
+    let place = Place::new();
+    let run = |arguments: &[&str]| {
+        let mut command = place.command(arguments);
+        command.env("XLAUNCH_MEMORY", "lots").output().unwrap()
+    };
+    let images = ["run", "--kernel", "k", "--initrd", "i"];
+    assert!(sentence(&run(&images)).starts_with("XLAUNCH_MEMORY 'lots'"));
+    let typed = [&images[..], &["-m1G"]].concat();
+    assert!(sentence(&run(&typed)).contains("kernel k"));
 }
 
 #[test]

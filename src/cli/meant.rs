@@ -4,7 +4,8 @@
 //! `Host`, so every rule is a line in a test.
 
 use super::bundle::Bundle;
-use super::typed::Run;
+use super::flags::parse::stood_for;
+use super::flags::table::Run;
 use super::usage::Usage;
 use super::values;
 use crate::sandbox::Plan;
@@ -50,6 +51,11 @@ pub(super) struct Meant {
 
 /// Says what was meant.
 pub(super) fn meant(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Result<Meant, Usage> {
+    let meant = understand(run, command, host);
+    meant.map_err(|usage| usage.blaming(|flag| stood_for(run, flag)))
+}
+
+fn understand(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Result<Meant, Usage> {
     let text = |text: &Option<String>| text.clone();
     let machine = MachineSpec {
         memory: or_default(text(&run.memory), values::memory, MemorySize::default())?,
@@ -109,7 +115,7 @@ fn image(
     match (path, bundled) {
         (Some(path), _) => Ok(Image::File(named(&format!("--{what}"), path)?)),
         (None, Some(bytes)) => Ok(Image::Bundled(bytes)),
-        (None, None) => Err(Usage(format!(
+        (None, None) => Err(Usage::new(format!(
             "no {what} is built into this xlaunch; start it by scripts/run, which builds one, or give --{what} FILE"
         ))),
     }
@@ -156,7 +162,7 @@ fn drives(run: &Run) -> Result<Vec<Drive>, Usage> {
         .chain(run.cdroms.iter().map(cd))
         .collect::<Result<_, _>>()?;
     if drives.len() > DRIVES_MAX {
-        return Err(Usage(format!(
+        return Err(Usage::new(format!(
             "{} drives are too many for the AHCI controller; give --ahci-disk and --cdrom at most {DRIVES_MAX} times \
              together",
             drives.len()
@@ -173,7 +179,7 @@ fn check_keep(run: &Run, machine: &MachineSpec) -> Result<(), Usage> {
     });
     let mut disks = machine.disks.iter().chain(ahci);
     if run.keep && !disks.any(|disk| disk.access == DiskAccess::Keep) {
-        return Err(Usage(
+        return Err(Usage::new(
             "--keep has no disk to keep changes in; name an image without :ro, or leave --keep out"
                 .to_owned(),
         ));
@@ -216,13 +222,13 @@ fn start(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Result<Start, Us
         terminal: host.terminal.map(known_size),
     };
     if !start.fits() {
-        return Err(Usage(format!(
+        return Err(Usage::new(format!(
             "the command and its variables take more than {} KiB; pass long texts by standard input",
             PAYLOAD_MAX / 1024
         )));
     }
     if start.argv.first().is_some_and(Vec::is_empty) {
-        return Err(Usage(
+        return Err(Usage::new(
             "the command behind -- is empty; name a program".to_owned(),
         ));
     }
@@ -312,7 +318,7 @@ mod tests {
             env: vec!["A=1".to_owned(), "ABSENT".to_owned()],
             workdir: some("/tmp"),
             verbose: true,
-            log: None,
+            ..Run::default()
         };
         let command = vec!["ls".into(), OsString::from_vec(vec![0xff])];
         let meant = meant(&run, command, &host()).unwrap();
@@ -438,6 +444,20 @@ mod tests {
             ..kernel
         };
         assert!(meant(&both, Vec::new(), &host).is_ok());
+    }
+
+    #[test]
+    fn a_wrong_value_is_blamed_on_where_it_stood() {
+        let typed = Run {
+            memory: some("lots"),
+            ..Run::default()
+        };
+        let inherited = Run {
+            inherited: vec!["memory"],
+            ..typed.clone()
+        };
+        assert!(complaint(&typed, &host()).starts_with("--memory 'lots'"));
+        assert!(complaint(&inherited, &host()).starts_with("XLAUNCH_MEMORY 'lots'"));
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! The command line: what was typed (`typed`), what it means (`meant`), and doing it.
+//! The command line: what was typed (`flags`), what it means (`meant`), and doing it.
 //!
 //! Whatever goes wrong here is one sentence on standard error and exit code 125. Standard output is for what was asked
 //! for: help, the version, or the guest's own output.
 
 mod bundle;
 mod doctor;
+mod flags;
 mod json;
 mod launch;
 mod licenses;
@@ -12,18 +13,20 @@ mod meant;
 mod record;
 mod tables;
 mod topology;
-mod typed;
 mod usage;
 mod values;
 
 use crate::machine;
 use crate::sandbox::FAILURE;
+use flags::Verb;
+use flags::help;
+use flags::parse::{self, Typed};
+use flags::table::Run;
 use meant::Host;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::Path;
-use typed::Typed;
 
 /// Exit code where nobody reads what was asked for: as if SIGPIPE had ended us.
 const NOBODY_READS: u8 = 128 + 13;
@@ -31,49 +34,58 @@ const NOBODY_READS: u8 = 128 + 13;
 /// Does what the arguments (without the program's name) say and gives the exit code.
 pub fn main(arguments: Vec<OsString>) -> u8 {
     restore_terminal_on_panic();
-    let typed = match typed::read(arguments) {
-        Ok(typed) => typed,
-        Err(usage) => return fail(&usage),
-    };
-    match typed {
-        Typed::Help(text) => print(&text),
-        Typed::Doctor => print(&doctor::page()),
-        Typed::Licenses => print(&licenses::page(bundle::BUNDLE.as_ref())),
-        Typed::Version => print(&version()),
-        Typed::Tables(asked) => match write_tables(&asked) {
-            Ok(()) => 0,
-            Err(sentence) => fail(&sentence),
-        },
-        Typed::Topology(asked) => match show(&asked) {
-            Ok(page) => print(&page),
-            Err(sentence) => fail(&sentence),
-        },
-        Typed::Run(run, command) => {
-            let host = Host {
-                bundle: bundle::BUNDLE,
-                terminal: launch::terminal(),
-                variable: &|name| std::env::var_os(name),
-            };
-            let begun = meant::meant(&run, command, &host)
-                .map_err(|usage| usage.to_string())
-                .and_then(|meant| record::begin(&run).map(|()| meant));
-            match begun {
-                Ok(meant) => launch::launch(&meant),
-                Err(sentence) => fail(&sentence),
-            }
-        }
+    match parse::read(arguments, &variable) {
+        Ok(Typed::Help(verb)) => print(&help::page(verb)),
+        Ok(Typed::Do(verb, run, command)) => act(verb, &run, command),
+        Err(usage) => fail(&usage),
     }
 }
 
-fn write_tables(asked: &typed::Tables) -> Result<(), String> {
-    let machine = meant::described(&asked.as_run()).map_err(|usage| usage.to_string())?;
-    tables::write(Path::new(&asked.dir), &machine)
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
 }
 
-fn show(asked: &typed::Topology) -> Result<String, String> {
-    let spec = meant::described(&asked.as_run()).map_err(|usage| usage.to_string())?;
+fn act(verb: Verb, run: &Run, command: Vec<OsString>) -> u8 {
+    match verb {
+        Verb::Run => launch(run, command),
+        Verb::Doctor => print(&doctor::page()),
+        Verb::Licenses => print(&licenses::page(bundle::BUNDLE.as_ref())),
+        Verb::Version => print(&version()),
+        Verb::Tables => match write_tables(run) {
+            Ok(()) => 0,
+            Err(sentence) => fail(&sentence),
+        },
+        Verb::Topology => match show(run) {
+            Ok(page) => print(&page),
+            Err(sentence) => fail(&sentence),
+        },
+    }
+}
+
+fn launch(run: &Run, command: Vec<OsString>) -> u8 {
+    let host = Host {
+        bundle: bundle::BUNDLE,
+        terminal: launch::terminal(),
+        variable: &variable,
+    };
+    let begun = meant::meant(run, command, &host)
+        .map_err(|usage| usage.to_string())
+        .and_then(|meant| record::begin(run).map(|()| meant));
+    match begun {
+        Ok(meant) => launch::launch(&meant),
+        Err(sentence) => fail(&sentence),
+    }
+}
+
+fn write_tables(run: &Run) -> Result<(), String> {
+    let machine = meant::described(run).map_err(|usage| usage.to_string())?;
+    tables::write(Path::new(run.dir.as_deref().unwrap_or_default()), &machine)
+}
+
+fn show(run: &Run) -> Result<String, String> {
+    let spec = meant::described(run).map_err(|usage| usage.to_string())?;
     let machine = machine::topology(&spec).map_err(|error| error.to_string())?;
-    Ok(if asked.json {
+    Ok(if run.json {
         format!("{}\n", topology::json(&machine))
     } else {
         topology::draw(&machine)

@@ -1,7 +1,7 @@
 //! What xlaunch does, for who wants to know: `--verbose` on standard error, `--log` in a file. Without either, only what
 //! the person must know: errors, a sentence each.
 
-use super::typed::Run;
+use super::flags::table::Run;
 use log::{Log, Metadata, Record};
 use simplelog::{CombinedLogger, Config, LevelFilter, SharedLogger, WriteLogger};
 use std::fs::File;

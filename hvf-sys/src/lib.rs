@@ -12,6 +12,7 @@ pub mod kick;
 pub mod kvm;
 pub mod ram;
 pub mod random;
+pub mod record_lock;
 
 pub mod cpu;
 

@@ -3,6 +3,7 @@
 use super::meant::Meant;
 use super::{on_terminal, say};
 use crate::backend::console::{Hook, serial_line};
+use crate::backend::disk::Disk;
 use crate::backend::pty;
 use crate::machine::{self, Cables, Machine, Outcome};
 use crate::sandbox::{self, Lines, MachineEnd, Streams, Verdict, Wiring};
@@ -59,6 +60,10 @@ fn prepare(meant: &Meant) -> Result<(Wiring, Streams), String> {
         com2,
         pci_uart,
     };
+    meant
+        .root()
+        .map_or(Ok(()), Disk::check_root)
+        .map_err(|error| error.to_string())?;
     let machine = machine::build(&meant.machine, cables).map_err(|error| error.to_string())?;
     if meant.machine.pci_uart {
         let name = pty::attach(sent, received).map_err(|error| {

@@ -49,6 +49,15 @@ pub(super) struct Meant {
     pub(super) plan: Plan,
 }
 
+impl Meant {
+    /// The disk that init makes the root.
+    pub(super) fn root(&self) -> Option<&Disk> {
+        let mut words = self.machine.cmdline.split_ascii_whitespace();
+        let asked = words.any(|word| word == ROOT_DISK);
+        self.machine.disks.first().filter(|_| asked)
+    }
+}
+
 /// Says what was meant.
 pub(super) fn meant(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Result<Meant, Usage> {
     let meant = understand(run, command, host);

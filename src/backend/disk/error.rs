@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::foreign::{Kind, Remedy};
 use super::image::BYTES_MAX;
 use super::lock::Holder;
 use crate::spec::DiskAccess;
@@ -21,6 +22,8 @@ pub(super) enum Trouble {
     Directory,
     NotAnImage,
     Empty,
+    /// It is of another format.
+    Foreign(&'static Kind),
     TooLarge(u64),
     /// Changes are to be kept in an image whose last sector is not whole.
     PartOfASector(u64),
@@ -32,7 +35,10 @@ pub(super) enum Trouble {
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot open disk image '{}': ", self.path.display())?;
-        self.trouble.fmt(f)
+        match self.trouble {
+            Trouble::Foreign(kind) => foreign(&self.path, kind, f),
+            ref trouble => trouble.fmt(f),
+        }
     }
 }
 
@@ -46,6 +52,7 @@ impl fmt::Display for Trouble {
                 "it is neither a file nor a block device; name a raw image file"
             ),
             Self::Empty => write!(f, "it is empty; name an image with at least one sector"),
+            Self::Foreign(kind) => write!(f, "it is {}", kind.name),
             Self::TooLarge(bytes) => write!(
                 f,
                 "it has {bytes} bytes; name an image of at most {BYTES_MAX} bytes"
@@ -80,6 +87,54 @@ fn open(error: &io::Error, access: DiskAccess, f: &mut fmt::Formatter<'_>) -> fm
         ),
         _ => write!(f, "{error}; name a raw image that can be read"),
     }
+}
+
+/// What it is, and the command that makes a raw image of it.
+fn foreign(path: &Path, kind: &Kind, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let (from, raw) = (quoted(path), quoted(&raw_name(path)));
+    write!(f, "it is {}; ", kind.name)?;
+    match kind.remedy {
+        Remedy::Convert(format) => write!(
+            f,
+            "convert it with qemu-img convert -f {format} -O raw {from} {raw}"
+        ),
+        Remedy::Unpack(program) => write!(f, "unpack it with {program} {from} > {raw}"),
+        Remedy::Hdiutil => write!(
+            f,
+            "convert it on a Mac with hdiutil convert {from} -format UDTO -o {raw}"
+        ),
+        Remedy::MakeFileSystem => write!(
+            f,
+            "unpack its files into a directory DIR and make an image with mke2fs -t ext4 -d DIR {raw} 2G"
+        ),
+        Remedy::Kernel => write!(
+            f,
+            "boot a kernel with --kernel {from}, and name a disk image"
+        ),
+    }
+}
+
+/// `disk.qcow2` and `disk.img.gz` become `disk.img`; what would become itself gets an ending more.
+fn raw_name(path: &Path) -> PathBuf {
+    let stem = path.with_extension("");
+    let raw = if stem
+        .extension()
+        .is_some_and(|it| it == "img" || it == "raw")
+    {
+        stem
+    } else {
+        path.with_extension("img")
+    };
+    if raw == path {
+        path.with_added_extension("raw")
+    } else {
+        raw
+    }
+}
+
+/// A name as a shell takes it.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
 }
 
 fn in_use(holder: Holder, write: bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -19,7 +19,7 @@ use hvf_sys::ram::Ram;
 
 use super::blocks::BLOCK;
 use super::error::Trouble;
-use super::{SECTOR, lock, zero};
+use super::{SECTOR, foreign, lock, zero};
 use crate::spec::DiskAccess;
 
 /// The largest image: beyond it, what is kept about an image in memory would no longer be small.
@@ -59,6 +59,9 @@ impl Image {
         }
         if bytes > BYTES_MAX {
             return Err(Trouble::TooLarge(bytes));
+        }
+        if let Some(kind) = foreign::image(&file, bytes).map_err(unreadable)? {
+            return Err(Trouble::Foreign(kind));
         }
         if keep && !bytes.is_multiple_of(SECTOR) {
             return Err(Trouble::PartOfASector(bytes));

@@ -5,11 +5,17 @@
 //! an image that is named twice in one machine meets itself. It is also what udev and others respect on block devices,
 //! and what `flock(1)` takes. Its price: it does not exclude programs that take locks of `fcntl` only.
 //!
+//! Who has it is not known to `flock`. Linux lists the holders in /proc/locks, those that are not of our kind too; where that
+//! tells nothing, and on other hosts, the holder's signature does (`hvf_sys::record_lock`), which each leaves beside its lock.
+//! Nothing is written anywhere, so nothing is left behind.
+//!
 //! A file system without locks is used without them.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::process;
+
+use hvf_sys::record_lock;
 
 use super::error::Trouble;
 
@@ -30,8 +36,12 @@ pub(super) fn take(file: &File, path: &Path, write: bool) -> Result<(), Trouble>
         file.try_lock_shared()
     };
     match taken {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(Trouble::InUse(holder(file), write)),
+        Ok(()) => {
+            // It is only a name: without it others are refused all the same.
+            let _ = record_lock::sign(file, write);
+            Ok(())
+        }
+        Err(TryLockError::WouldBlock) => Err(Trouble::InUse(holder(file, write), write)),
         Err(TryLockError::Error(e)) => {
             log::warn!(
                 "cannot lock disk image '{}': {e}; nothing keeps others from writing to it",
@@ -42,10 +52,11 @@ pub(super) fn take(file: &File, path: &Path, write: bool) -> Result<(), Trouble>
     }
 }
 
-fn holder(file: &File) -> Holder {
+fn holder(file: &File, write: bool) -> Holder {
     match listed(file) {
         Some(pid) if pid == process::id() => Holder::Ourselves,
-        pid => Holder::Other(pid),
+        Some(pid) => Holder::Other(Some(pid)),
+        None => Holder::Other(record_lock::signer(file, write)),
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod blocks;
 mod error;
+mod foreign;
 mod image;
 mod lock;
 mod overlay;
@@ -30,6 +31,10 @@ use overlay::Overlay;
 
 /// The unit in which disks are addressed.
 pub const SECTOR: u64 = 512;
+
+/// Where what is thrown away lies if TMPDIR says nothing. /var/tmp first: it is on a disk where /tmp is often memory, of which a
+/// guest that writes much would take as much. Not beside the image: that may be a slow or a shared place, or read-only.
+const USUAL_PLACES: [&str; 2] = ["/var/tmp", "/tmp"];
 
 /// An open disk.
 #[derive(Debug)]
@@ -52,9 +57,8 @@ enum Layer {
 impl Disk {
     /// Opens a disk. What is thrown away lies meanwhile where the host keeps large temporary files.
     pub fn open(disk: &spec::Disk) -> Result<Self, OpenError> {
-        let dir = std::env::var_os("TMPDIR").filter(|dir| !dir.is_empty());
-        let dir = dir.map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
-        Self::open_over(disk, &dir)
+        let asked = std::env::var_os("TMPDIR").filter(|dir| !dir.is_empty());
+        Self::open_over(disk, &place(asked.map(PathBuf::from), &USUAL_PLACES))
     }
 
     /// Opens a disk whose changes, if they are thrown away, lie in `dir`.
@@ -78,6 +82,19 @@ impl Disk {
             image,
             layer,
             told: AtomicBool::new(false),
+        })
+    }
+
+    /// Refuses an image that cannot be the root because its files, or the image itself, are packed in it.
+    pub fn check_root(disk: &spec::Disk) -> Result<(), OpenError> {
+        let trouble = match foreign_root(&disk.path) {
+            Ok(None) => return Ok(()),
+            Ok(Some(kind)) => Trouble::Foreign(kind),
+            Err(e) => Trouble::Open(e, disk.access),
+        };
+        Err(OpenError {
+            path: disk.path.clone(),
+            trouble,
         })
     }
 
@@ -185,6 +202,23 @@ impl Disk {
                 "disk image '{path}' cannot be used ({error}): the guest sees an I/O error; check the host's disk"
             ),
         }
+    }
+}
+
+/// The directory for what is thrown away: the one asked for, whatever it is, or else the first usual one that is there.
+fn place(asked: Option<PathBuf>, usual: &[&str]) -> PathBuf {
+    let there = || usual.iter().find(|dir| Path::new(dir).is_dir());
+    let usual = || there().or(usual.first()).map(PathBuf::from);
+    asked.or_else(usual).unwrap_or_default()
+}
+
+fn foreign_root(path: &Path) -> io::Result<Option<&'static foreign::Kind>> {
+    let file = hvf_sys::file::open_image(path, false)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() {
+        foreign::packed(&file, metadata.len())
+    } else {
+        Ok(None)
     }
 }
 

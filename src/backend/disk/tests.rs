@@ -343,6 +343,75 @@ fn what_is_no_image_is_refused_with_a_sentence() {
 }
 
 #[test]
+fn what_is_thrown_away_lies_where_it_was_asked_for_or_where_there_is_a_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let there = dir.path().to_str().unwrap();
+    let asked = || Some(PathBuf::from("/asked"));
+    assert_eq!(place(asked(), &[there]), Path::new("/asked"));
+    assert_eq!(place(None, &["/no/such", there, "/"]), dir.path());
+    assert_eq!(place(None, &["/no/such", "/none"]), Path::new("/no/such"));
+}
+
+#[test]
+fn a_foreign_image_is_named_with_what_makes_a_raw_one_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let qcow2 = b"QFI\xfb\0\0\0\x03".as_slice();
+    let gzip = b"\x1f\x8b\x08\0".as_slice();
+    let kernel = b"\x7fELF".as_slice();
+    for (name, bytes, what, remedy) in [
+        (
+            "a.qcow2",
+            qcow2,
+            "a qcow2 image",
+            "qemu-img convert -f qcow2 -O raw '{}/a.qcow2' '{}/a.img'",
+        ),
+        ("b.img", qcow2, "a qcow2 image", "'{}/b.img' '{}/b.img.raw'"),
+        (
+            "c-1.2.img.gz",
+            gzip,
+            "compressed with gzip",
+            "gzip -dc '{}/c-1.2.img.gz' > '{}/c-1.2.img'",
+        ),
+        ("d-1.2.gz", gzip, "compressed with gzip", "> '{}/d-1.2.img'"),
+        (
+            "it's",
+            gzip,
+            "compressed with gzip",
+            "gzip -dc '{}/it'\\''s' > '{}/it'\\''s.img'",
+        ),
+        ("vmlinux", kernel, "an ELF program", "--kernel '{}/vmlinux'"),
+    ] {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let root = spec::Disk {
+            path: path.clone(),
+            access: ThrowAway,
+        };
+        // What is packed is a disk like any other, as long as it is not the root.
+        let refused = match open(&path, ThrowAway) {
+            Err(error) => error,
+            Ok(_) => Disk::check_root(&root).unwrap_err(),
+        };
+        assert_eq!(open(&path, ReadOnly).is_ok(), bytes != qcow2);
+        let text = refused.to_string();
+        let remedy = remedy.replace("{}", dir.path().to_str().unwrap());
+        let start = format!("cannot open disk image '{}': it is {what}", path.display());
+        assert!(text.starts_with(&start) && text.contains(&remedy), "{text}");
+        assert_eq!(text.lines().count(), 1);
+    }
+    let file = image(&[7; 1024]);
+    let root = |path: &Path| {
+        Disk::check_root(&spec::Disk {
+            path: path.to_owned(),
+            access: Keep,
+        })
+    };
+    assert!(root(file.path()).is_ok());
+    let text = root(&dir.path().join("none")).unwrap_err().to_string();
+    assert!(text.contains("there is no such file"), "{text}");
+}
+
+#[test]
 fn two_writers_of_one_new_block_keep_each_other_s_part() {
     use std::sync::atomic::{AtomicU64, Ordering};
     const BLOCKS: u64 = 2048;

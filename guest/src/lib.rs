@@ -14,6 +14,10 @@ mod job;
 pub mod lan;
 pub mod link;
 pub mod list;
+#[cfg(target_os = "linux")]
+mod partition;
 pub mod protocol;
+#[cfg(target_os = "linux")]
+mod root;
 #[cfg(target_os = "linux")]
 pub mod system;

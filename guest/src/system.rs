@@ -1,10 +1,11 @@
 //! What a bare kernel needs before a command feels at home: kernel file systems, modules, the root disk.
 //!
 //! Two roots are possible. Without a disk the initial RAM disk is the root, with busybox in it. With
-//! `xlaunch.root=/dev/vda` on the kernel's command line, that disk (a bare file system, or its first partition with a Linux
-//! file system) becomes the root, and the kernel file systems move into it.
+//! `xlaunch.root=/dev/vda` on the kernel's command line, that disk (a bare file system, or the partition that `root` finds)
+//! becomes the root, and the kernel file systems move into it.
 
 use crate::filesystem;
+use crate::root::{self, Root};
 use hvf_sys::os::boot::{MountKind, mount, switch_root, sync};
 use std::fs;
 use std::io;
@@ -145,16 +146,20 @@ fn root_disk(cmdline: &str) -> Option<&str> {
 
 fn enter_disk(disk: &Path) -> Result<(), String> {
     wait_for(disk)?;
-    let (device, fstype) = find_root(disk)?;
+    let Root {
+        device,
+        fstype,
+        read_only,
+    } = root::find(disk)?;
     let new_root = Path::new(NEW_ROOT);
-    let kind = if filesystem::is_read_only(fstype) {
+    let kind = if read_only || filesystem::is_read_only(fstype) {
         MountKind::NewReadOnly
     } else {
         MountKind::New
     };
     fs::create_dir_all(new_root)
         .and_then(|()| mount(&device, new_root, fstype, kind, ""))
-        .map_err(|error| format!("cannot mount {device:?} ({fstype}) as the root: {error}"))?;
+        .map_err(|error| cannot_mount(&device, fstype, &error))?;
     for place in MOVED {
         let target = new_root.join(&place[1..]);
         // A read-only image may lack the place; then the mount below says so.
@@ -165,6 +170,16 @@ fn enter_disk(disk: &Path) -> Result<(), String> {
     }
     switch_root(new_root)
         .map_err(|error| format!("cannot make {device:?} the root directory: {error}"))
+}
+
+fn cannot_mount(device: &Path, fstype: &str, error: &io::Error) -> String {
+    if root::is_unknown(error) {
+        return format!(
+            "{device:?} holds {fstype}, for which this kernel has no driver; use an image with ext4, squashfs, erofs or \
+             iso9660, or boot a kernel that has it with --kernel and --initrd"
+        );
+    }
+    format!("cannot mount {device:?} ({fstype}) as the root: {error}")
 }
 
 fn wait_for(disk: &Path) -> Result<(), String> {
@@ -178,39 +193,6 @@ fn wait_for(disk: &Path) -> Result<(), String> {
         sleep(Duration::from_millis(5));
     }
     Ok(())
-}
-
-/// The disk itself or its first partition that holds a file system a root can be on.
-fn find_root(disk: &Path) -> Result<(PathBuf, &'static str), String> {
-    let mut candidates = vec![disk.to_owned()];
-    candidates.extend(partitions(disk));
-    for device in candidates {
-        let fstype = filesystem::of_device(&device)
-            .map_err(|error| format!("cannot read {device:?}: {error}"))?;
-        if let Some(fstype) = fstype {
-            return Ok((device, fstype));
-        }
-    }
-    Err(format!(
-        "{disk:?} holds no file system that a root can be on ({}), bare or in a partition",
-        filesystem::NAMES
-    ))
-}
-
-/// The disk's partitions in the order of their numbers.
-fn partitions(disk: &Path) -> Vec<PathBuf> {
-    let name = disk.file_name().unwrap_or_default();
-    let entries = fs::read_dir(Path::new("/sys/block").join(name));
-    let entries = entries.into_iter().flatten().flatten();
-    let mut numbered: Vec<(u32, PathBuf)> = entries
-        .filter_map(|entry| {
-            let number = fs::read_to_string(entry.path().join("partition")).ok()?;
-            Some((number.trim().parse().ok()?, entry.file_name().into()))
-        })
-        .collect();
-    numbered.sort();
-    let device = |(_, name): (u32, PathBuf)| Path::new("/dev").join(name);
-    numbered.into_iter().map(device).collect()
 }
 
 #[cfg(test)]
@@ -231,13 +213,5 @@ mod tests {
                       /dev/vdb /mnt ext4 ro 0 0\n/dev/vdc /a\\040b ext4 rw 0 0\n\n/dev/vdd";
         let expected = ["/", "/mnt"].map(PathBuf::from);
         assert_eq!(on_disks(mounts), expected);
-    }
-
-    #[test]
-    fn a_disk_that_is_not_there_has_no_partitions() {
-        assert_eq!(
-            partitions(Path::new("/dev/no-such-disk")),
-            [] as [PathBuf; 0]
-        );
     }
 }

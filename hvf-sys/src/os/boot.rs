@@ -50,6 +50,13 @@ pub fn mount(
     check(result).map(|_| ())
 }
 
+/// Takes away what is mounted at `target`.
+pub fn unmount(target: &Path) -> io::Result<()> {
+    let target = c_path(target)?;
+    // SAFETY: a terminated string that outlives the call.
+    check(unsafe { libc::umount2(target.as_ptr(), 0) }).map(|_| ())
+}
+
 /// Makes a mounted file system the root of this process and of what it starts: the mount moves over the old root,
 /// as an initial RAM disk's root cannot be pivoted away from (Linux, filesystems/ramfs-rootfs-initramfs.rst).
 pub fn switch_root(new_root: &Path) -> io::Result<()> {
@@ -110,6 +117,8 @@ mod tests {
     fn a_path_with_a_zero_is_refused() {
         let wrong = Path::new("a\0b");
         let error = mount(wrong, wrong, "tmpfs", MountKind::New, "").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        let error = unmount(wrong).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     }
 }

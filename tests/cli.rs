@@ -230,6 +230,114 @@ fn help_and_version_go_to_standard_output() {
     }
 }
 
+/// The standard output of what must succeed in silence.
+fn printed(place: &Place, arguments: &[&str]) -> String {
+    let output = place.command(arguments).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &*stderr), (Some(0), ""));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs another program; nothing after having said so where it is not there.
+fn other(program: &str, arguments: &[&str]) -> Option<Output> {
+    match Command::new(program).args(arguments).output() {
+        Ok(output) => Some(output),
+        Err(error) => {
+            println!("skipped: {program} is not here: {error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn shells_accept_our_completions() {
+    let mut place = Place::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = printed(&place, &["completions", shell]);
+        let script = place.file(shell, script.as_bytes());
+        if let Some(output) = other(shell, &["-n", text(&script)]) {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && stderr.is_empty(), "{stderr}");
+        }
+    }
+    let sentence = place.failure(&["completions", "tcsh"]);
+    assert!(sentence.contains("bash, zsh, fish"), "{sentence}");
+}
+
+#[test]
+fn bash_completes_our_lines() {
+    let mut place = Place::new();
+    let script = printed(&place, &["completions", "bash"]);
+    let script = place.file("script", script.as_bytes());
+    // The words of the line as bash takes them apart, and what it is to offer.
+    for (words, expected) in [
+        (&["xlaunch", "to"][..], "topology\n"),
+        (&["xlaunch", "run", "--mem"], "--memory\n"),
+        (&["xlaunch", "run", "--engine", "k"], "kvm\n"),
+        (&["xlaunch", "run", "--engine", "=", "so"], "soft\n"),
+        (&["xlaunch", "topology", "--js"], "--json\n"),
+        (&["xlaunch", "topology", "--ke"], ""),
+        (&["xlaunch", "completions", "f"], "fish\n"),
+        (&["xlaunch", "help", "doc"], "doctor\n"),
+        (&["xlaunch", "run", "--", "--mem"], ""),
+    ] {
+        let line = "source \"$1\"; shift; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _xlaunch
+            [ ${#COMPREPLY[@]} = 0 ] || printf '%s\\n' \"${COMPREPLY[@]}\"";
+        let mut arguments = vec!["-c", line, "bash", text(&script)];
+        arguments.extend(words);
+        let Some(output) = other("bash", &arguments) else {
+            return;
+        };
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(stdout, expected, "{words:?}");
+    }
+}
+
+#[test]
+fn fish_completes_our_lines() {
+    let mut place = Place::new();
+    let script = printed(&place, &["completions", "fish"]);
+    let script = place.file("script", script.as_bytes());
+    for (line, expected) in [
+        ("xlaunch topo", "topology"),
+        ("xlaunch run --mem", "--memory"),
+        ("xlaunch run --engine k", "kvm"),
+        ("xlaunch completions z", "zsh"),
+    ] {
+        let command = format!("source {}; complete -C '{line}'", text(&script));
+        let Some(output) = other("fish", &["--no-config", "-c", &command]) else {
+            return;
+        };
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let mut offers = stdout.lines().map(|line| line.split('\t').next());
+        assert!(offers.any(|it| it == Some(expected)), "{line}: {stdout}");
+    }
+}
+
+#[test]
+fn the_manual_is_one_that_readers_of_manuals_take() {
+    let mut place = Place::new();
+    let page = printed(&place, &["man"]);
+    let page = place.file("xlaunch.1", page.as_bytes());
+    let page = text(&page);
+    for (reader, arguments) in [
+        ("groff", &["-man", "-Tutf8", "-ww", "-z", page][..]),
+        ("mandoc", &["-T", "lint", "-W", "warning", page]),
+    ] {
+        if let Some(output) = other(reader, arguments) {
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            // A page without a date is as meant: it is of its version.
+            let mut said = said.lines().filter(|it| !it.contains("missing date"));
+            assert_eq!(said.next(), None, "{reader}");
+        }
+    }
+    if let Some(output) = other("man", &["-P", "cat", "-l", page]) {
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(shown.contains("EXIT STATUS"), "{shown}");
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn an_output_that_cannot_be_written_is_said() {

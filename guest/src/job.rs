@@ -3,6 +3,7 @@
 //! Every descriptor here is our own end of a fresh pipe or pseudo-terminal, so making it non-blocking disturbs nobody.
 
 use crate::protocol::{DATA_MAX, Frame, Refusal, Start, Stream, WINDOW};
+use crate::user::User;
 use hvf_sys::os::pty::Pty;
 use hvf_sys::os::signal::Signal;
 use hvf_sys::os::{make_nonblocking, process};
@@ -40,13 +41,14 @@ pub(crate) type Refused = (Refusal, String);
 impl Job {
     /// Starts the command.
     pub(crate) fn start(start: &Start) -> Result<Self, Refused> {
-        let (command, name) = command(start)?;
+        let user = user(start)?;
+        let (command, name) = command(start, user.as_ref())?;
         let job = match start.terminal {
             Some(window) => {
                 let (rows, columns) = (window.rows, window.columns);
-                on_terminal(command, tty::Size { rows, columns })
+                on_terminal(command, tty::Size { rows, columns }, user)
             }
-            None => on_pipes(command),
+            None => on_pipes(command, user),
         };
         job.map_err(|error| refused(&name, &error))
     }
@@ -75,7 +77,16 @@ impl Job {
     }
 }
 
-fn command(start: &Start) -> Result<(Command, String), Refused> {
+/// Whom to become, where that is not root.
+fn user(start: &Start) -> Result<Option<User>, Refused> {
+    if start.user.is_empty() {
+        return Ok(None);
+    }
+    let user = User::find(&String::from_utf8_lossy(&start.user));
+    user.map(Some).map_err(|text| (Refusal::Unprepared, text))
+}
+
+fn command(start: &Start, user: Option<&User>) -> Result<(Command, String), Refused> {
     let login_shell = [b"sh".to_vec(), b"-l".to_vec()];
     let argv = if start.argv.is_empty() {
         &login_shell
@@ -88,20 +99,27 @@ fn command(start: &Start) -> Result<(Command, String), Refused> {
         .args(argv[1..].iter().map(|argument| OsStr::from_bytes(argument)))
         .env_clear()
         .env("PATH", DEFAULT_PATH)
-        .env("HOME", DEFAULT_HOME)
-        .env("USER", "root");
+        .env("HOME", home(user));
+    let name_of_user = user.map_or(Some("root"), |user| user.name.as_deref());
+    if let Some(name) = name_of_user {
+        command.env("USER", name).env("LOGNAME", name);
+    }
     for entry in &start.env {
         let mut halves = entry.splitn(2, |&byte| byte == b'=').map(OsStr::from_bytes);
         let name = halves.next().unwrap_or_default();
         command.env(name, halves.next().unwrap_or_default());
     }
-    command.current_dir(directory(&start.cwd)?);
+    command.current_dir(directory(&start.cwd, home(user))?);
     Ok((command, name.to_string_lossy().into_owned()))
 }
 
+fn home(user: Option<&User>) -> &str {
+    user.map_or(DEFAULT_HOME, |user| &user.home)
+}
+
 /// The directory to start in. It is checked here because a failure at the start looks like a missing command.
-fn directory(wanted: &[u8]) -> Result<&Path, Refused> {
-    let home = Path::new(DEFAULT_HOME);
+fn directory<'a>(wanted: &'a [u8], home: &'a str) -> Result<&'a Path, Refused> {
+    let home = Path::new(home);
     if wanted.is_empty() {
         return Ok(if home.is_dir() { home } else { Path::new("/") });
     }
@@ -139,12 +157,23 @@ fn refused(name: &str, error: &io::Error) -> Refused {
     }
 }
 
-fn on_pipes(mut command: Command) -> io::Result<Job> {
+/// Sets the command up to lead its session as `user`.
+fn lead(command: &mut Command, terminal: bool, user: Option<User>) {
+    process::lead_session(command, terminal);
+    if let Some(User {
+        uid, gid, groups, ..
+    }) = user
+    {
+        process::become_user(command, uid, gid, groups);
+    }
+}
+
+fn on_pipes(mut command: Command, user: Option<User>) -> io::Result<Job> {
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    process::lead_session(&mut command, false);
+    lead(&mut command, false, user);
     let mut child = command.spawn()?;
     let input = child.stdin.take().map(OwnedFd::from);
     let stdout = child.stdout.take().map(OwnedFd::from);
@@ -163,13 +192,17 @@ fn on_pipes(mut command: Command) -> io::Result<Job> {
     })
 }
 
-fn on_terminal(mut command: Command, size: tty::Size) -> io::Result<Job> {
+fn on_terminal(mut command: Command, size: tty::Size, user: Option<User>) -> io::Result<Job> {
     let Pty { terminal, program } = Pty::open(size)?;
+    if let Some(user) = &user {
+        // As login does, so that the user can open it again by its name.
+        std::os::unix::fs::fchown(&program, Some(user.uid), None)?;
+    }
     command
         .stdin(program.try_clone()?)
         .stdout(program.try_clone()?)
         .stderr(program);
-    process::lead_session(&mut command, true);
+    lead(&mut command, true, user);
     let child = command.spawn()?;
     Ok(Job {
         leader: child.id(),

@@ -21,3 +21,5 @@ pub mod protocol;
 mod root;
 #[cfg(target_os = "linux")]
 pub mod system;
+#[cfg(target_os = "linux")]
+mod user;

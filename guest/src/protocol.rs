@@ -15,7 +15,7 @@
 /// The first bytes that the guest sends, before any frame.
 pub const GREETING: &[u8; 8] = b"\0xlaunch";
 /// The version that both sides must speak.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// The bytes of one stream that may be under way without credit.
 pub const WINDOW: u32 = 128 * 1024;
 /// The most bytes that one data frame carries.
@@ -25,8 +25,8 @@ pub const PAYLOAD_MAX: usize = 128 * 1024;
 
 const HEADER: usize = 5;
 const REFUSAL_TEXT_MAX: usize = 4096;
-/// A start frame's terminal flag, window, and the lengths of its directory, arguments and environment.
-const START_MIN: usize = 1 + 4 + 3 * 4;
+/// A start frame's terminal flag, window, and the lengths of its directory, user, arguments and environment.
+const START_MIN: usize = 1 + 4 + 4 * 4;
 
 /// One of the command's three streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub struct Start {
     pub env: Vec<Vec<u8>>,
     /// The directory to start in; empty for the guest's choice.
     pub cwd: Vec<u8>,
+    /// Whom to run it as, `USER[:GROUP]` by names or numbers of the guest; empty for root.
+    pub user: Vec<u8>,
     /// The terminal that the command gets, or `None` for three separate streams.
     pub terminal: Option<Window>,
 }
@@ -162,7 +164,7 @@ impl Start {
         let lists = [&self.argv, &self.env];
         let items = lists.into_iter().flatten();
         let items: usize = items.map(|item| 4 + item.len()).sum();
-        START_MIN + self.cwd.len() + items <= PAYLOAD_MAX
+        START_MIN + self.cwd.len() + self.user.len() + items <= PAYLOAD_MAX
     }
 }
 
@@ -318,6 +320,7 @@ fn encode_start(start: &Start, out: &mut Vec<u8>) {
     out.push(u8::from(start.terminal.is_some()));
     encode_window(start.terminal.unwrap_or(none), out);
     encode_bytes(&start.cwd, out);
+    encode_bytes(&start.user, out);
     for list in [&start.argv, &start.env] {
         out.extend_from_slice(&(list.len() as u32).to_le_bytes());
         list.iter().for_each(|item| encode_bytes(item, out));
@@ -404,6 +407,7 @@ impl<'a> Fields<'a> {
         Some(Start {
             terminal: terminal.then_some(window),
             cwd: self.bytes()?,
+            user: self.bytes()?,
             argv: self.list()?,
             env: self.list()?,
         })
@@ -426,6 +430,7 @@ mod tests {
                 argv: vec![b"sh".to_vec(), b"-c".to_vec(), Vec::new()],
                 env: vec![b"A=\xff".to_vec()],
                 cwd: b"/tmp".to_vec(),
+                user: b"nobody".to_vec(),
                 terminal: Some(window),
             }),
             Frame::Data(Stream::Stdin, vec![0; DATA_MAX]),

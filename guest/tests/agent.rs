@@ -8,6 +8,7 @@ use guest::protocol::{
 };
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -274,6 +275,57 @@ fn the_environment_and_directory_are_the_launchers_over_defaults() {
         ..command(&["sh", "-c", "echo $A $HOME $USER; pwd"])
     }));
     assert_eq!(guest.finish().stdout, b"b=c /x root\n/usr\n");
+}
+
+#[test]
+fn a_command_runs_as_the_user_that_was_wanted() {
+    if std::fs::metadata("/proc/self").map(|it| it.uid()).ok() != Some(0) {
+        println!("skipped: only root may become somebody else");
+        return;
+    }
+    let terminal = Window {
+        rows: 24,
+        columns: 80,
+    };
+    let script = "echo $(id -u):$(id -g):$(id -G) $HOME ${USER:-none} ${LOGNAME:-none}; exec 3<>/dev/tty && echo tty";
+    for (user, terminal, expected) in [
+        ("", None, "0:0:0 /root root root\n"),
+        (
+            "nobody",
+            None,
+            "65534:65534:65534 /nonexistent nobody nobody\n",
+        ),
+        ("1:2", None, "1:2:2 /usr/sbin daemon daemon\n"),
+        ("4321", None, "4321:0:0 / none none\n"),
+        ("4321:7", Some(terminal), "4321:7:7 / none none\r\ntty\r\n"),
+    ] {
+        let mut guest = Guest::boot();
+        guest.send(&Frame::Start(Start {
+            user: user.as_bytes().to_vec(),
+            terminal,
+            ..command(&["sh", "-c", script])
+        }));
+        let stdout = guest.finish().stdout;
+        let stdout = String::from_utf8_lossy(&stdout);
+        assert!(stdout.starts_with(expected), "{user:?}: {stdout}");
+    }
+}
+
+#[test]
+fn a_user_that_the_guest_does_not_know_is_refused() {
+    for user in ["no-such-user", "root:no-such-group"] {
+        let mut guest = Guest::boot();
+        guest.send(&Frame::Start(Start {
+            user: user.as_bytes().to_vec(),
+            ..command(&["true"])
+        }));
+        match guest.receive() {
+            Frame::Refused(Refusal::Unprepared, text) => {
+                assert!(text.contains("no-such"), "{text}")
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]

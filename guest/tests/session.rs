@@ -65,6 +65,7 @@ fn plan(argv: &[&str]) -> Plan {
             argv: argv.iter().map(|it| it.as_bytes().to_vec()).collect(),
             ..Start::default()
         },
+        stop_grace: None,
         keep: false,
         limit: Some(Duration::from_secs(60)),
         show_console: false,

@@ -15,6 +15,7 @@ use crate::spec::{
 };
 use guest::protocol::{PAYLOAD_MAX, Start, Window};
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
@@ -38,6 +39,8 @@ pub(super) struct Host<'a> {
     pub(super) terminal: Option<Window>,
     /// Our environment.
     pub(super) variable: &'a dyn Fn(&str) -> Option<OsString>,
+    /// What stands in a file, but not more than this many bytes of it.
+    pub(super) file: &'a dyn Fn(&str, u64) -> io::Result<Vec<u8>>,
 }
 
 /// A run.
@@ -88,6 +91,11 @@ fn understand(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Result<Mean
     let plan = Plan {
         start: start(run, command, host)?,
         limit,
+        stop_grace: run
+            .stop_timeout
+            .as_deref()
+            .map(values::stop_timeout)
+            .transpose()?,
         keep: run.keep,
         show_console: run.verbose,
     };
@@ -104,6 +112,7 @@ pub(super) fn described(run: &Run) -> Result<MachineSpec, Usage> {
         }),
         terminal: None,
         variable: &|_| None,
+        file: &|_, _| Err(io::ErrorKind::NotFound.into()),
     };
     meant(run, Vec::new(), &host).map(|meant| meant.machine)
 }
@@ -221,6 +230,13 @@ fn start(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Result<Start, Us
     if host.terminal.is_some() {
         env.extend(values::variable("TERM", host.variable)?);
     }
+    for path in &run.env_files {
+        env.extend(values::variables(
+            path,
+            &env_file(path, host)?,
+            host.variable,
+        )?);
+    }
     for variable in &run.env {
         env.extend(values::variable(variable, host.variable)?);
     }
@@ -228,6 +244,7 @@ fn start(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Result<Start, Us
         argv: command.into_iter().map(OsString::into_vec).collect(),
         env,
         cwd: directory(run)?,
+        user: or_default(run.user.clone(), values::user, Vec::new())?,
         terminal: host.terminal.map(known_size),
     };
     if !start.fits() {
@@ -242,6 +259,22 @@ fn start(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Result<Start, Us
         ));
     }
     Ok(start)
+}
+
+fn env_file(path: &str, host: &Host<'_>) -> Result<Vec<u8>, Usage> {
+    let most = PAYLOAD_MAX as u64;
+    let bytes = (host.file)(path, most + 1).map_err(|error| {
+        Usage::new(format!(
+            "cannot read --env-file {path:?}: {error}; name a file of NAME=value lines"
+        ))
+    })?;
+    if bytes.len() > PAYLOAD_MAX {
+        return Err(Usage::new(format!(
+            "--env-file {path:?} is longer than {} KiB, which is more than a command can get; pass long texts by standard input",
+            PAYLOAD_MAX / 1024
+        )));
+    }
+    Ok(bytes)
 }
 
 fn directory(run: &Run) -> Result<Vec<u8>, Usage> {
@@ -281,6 +314,11 @@ mod tests {
             bundle: Some(BUNDLE),
             terminal: None,
             variable: &|name| (name == "TERM").then(|| OsString::from("vt100")),
+            file: &|name, most| match name {
+                "env" => Ok(b"A=0\nB=2\n".to_vec()),
+                "endless" => Ok(vec![b'#'; most as usize]),
+                _ => Err(io::ErrorKind::NotFound.into()),
+            },
         }
     }
 
@@ -325,6 +363,9 @@ mod tests {
             append: vec!["debug".to_owned(), "a=b c".to_owned()],
             timeout: some("5m"),
             env: vec!["A=1".to_owned(), "ABSENT".to_owned()],
+            env_files: vec!["env".to_owned()],
+            user: some("me:them"),
+            stop_timeout: some("3s"),
             workdir: some("/tmp"),
             verbose: true,
             ..Run::default()
@@ -367,7 +408,10 @@ mod tests {
         assert_eq!(meant.machine.drives, expected);
         assert!(meant.machine.pci_uart);
         assert_eq!(meant.plan.start.argv, [b"ls".to_vec(), vec![0xff]]);
-        assert_eq!(meant.plan.start.env, [b"A=1".to_vec()]);
+        // The last one of a name counts.
+        assert_eq!(meant.plan.start.env, [b"A=0", b"B=2", b"A=1"]);
+        assert_eq!(meant.plan.start.user, b"me:them");
+        assert_eq!(meant.plan.stop_grace, Some(Duration::from_secs(3)));
         assert_eq!(meant.plan.start.cwd, b"/tmp");
         assert_eq!(meant.plan.limit, Some(Duration::from_secs(300)));
         assert!(meant.plan.show_console);
@@ -511,6 +555,18 @@ mod tests {
             },
             Run {
                 memory: some("lots"),
+                ..Run::default()
+            },
+            Run {
+                env_files: vec!["nothing".to_owned()],
+                ..Run::default()
+            },
+            Run {
+                env_files: vec!["endless".to_owned()],
+                ..Run::default()
+            },
+            Run {
+                user: some("a:b:c"),
                 ..Run::default()
             },
         ];

@@ -19,14 +19,16 @@ mod values;
 use crate::machine;
 use crate::sandbox::FAILURE;
 use flags::Verb;
-use flags::help;
 use flags::parse::{self, Typed};
 use flags::table::Run;
+use flags::{complete, help, manual};
 use meant::Host;
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind, IsTerminal, Read, Write};
 use std::path::Path;
+use usage::Usage;
 
 /// Exit code where nobody reads what was asked for: as if SIGPIPE had ended us.
 const NOBODY_READS: u8 = 128 + 13;
@@ -48,6 +50,8 @@ fn variable(name: &str) -> Option<OsString> {
 fn act(verb: Verb, run: &Run, command: Vec<OsString>) -> u8 {
     match verb {
         Verb::Run => launch(run, command),
+        Verb::Completions => completions(run.shell.as_deref().unwrap_or_default()),
+        Verb::Man => print(&manual::page()),
         Verb::Doctor => print(&doctor::page()),
         Verb::Licenses => print(&licenses::page(bundle::BUNDLE.as_ref())),
         Verb::Version => print(&version()),
@@ -67,6 +71,11 @@ fn launch(run: &Run, command: Vec<OsString>) -> u8 {
         bundle: bundle::BUNDLE,
         terminal: launch::terminal(),
         variable: &variable,
+        file: &|path, most| {
+            let mut bytes = Vec::new();
+            File::open(path)?.take(most).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        },
     };
     let begun = meant::meant(run, command, &host)
         .map_err(|usage| usage.to_string())
@@ -74,6 +83,17 @@ fn launch(run: &Run, command: Vec<OsString>) -> u8 {
     match begun {
         Ok(meant) => launch::launch(&meant),
         Err(sentence) => fail(&sentence),
+    }
+}
+
+fn completions(shell: &str) -> u8 {
+    match complete::script(shell) {
+        Some(script) => print(&script),
+        None => fail(&Usage::value(
+            "completions",
+            shell,
+            &complete::SHELLS.join(", "),
+        )),
     }
 }
 

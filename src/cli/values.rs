@@ -93,11 +93,21 @@ pub(super) fn disc(flag: &str, text: &str) -> Result<Option<PathBuf>, Usage> {
     }
 }
 
-/// `--timeout`: whole seconds, or with s, m or h.
+/// `--timeout`: some time.
 pub(super) fn timeout(text: &str) -> Result<Duration, Usage> {
+    time("--timeout", text, 1)
+}
+
+/// `--stop-timeout`: some time, or none at all.
+pub(super) fn stop_timeout(text: &str) -> Result<Duration, Usage> {
+    time("--stop-timeout", text, 0)
+}
+
+/// Whole seconds, or with s, m or h; at least so many of them.
+fn time(flag: &str, text: &str, least: u64) -> Result<Duration, Usage> {
     let wrong = || {
         Usage::value(
-            "--timeout",
+            flag,
             text,
             "seconds, or a number with s, m or h such as 90s or 5m",
         )
@@ -109,7 +119,7 @@ pub(super) fn timeout(text: &str) -> Result<Duration, Usage> {
         "h" => 60 * 60,
         _ => return Err(wrong()),
     };
-    let number = unsigned(digits).filter(|number| *number > 0);
+    let number = unsigned(digits).filter(|number| *number >= least);
     let seconds = number.and_then(|number| number.checked_mul(unit));
     seconds.map(Duration::from_secs).ok_or_else(wrong)
 }
@@ -131,6 +141,55 @@ pub(super) fn variable(
         return Ok(Some(text.as_bytes().to_vec()));
     }
     Ok(ours(name).map(|value| [name.as_bytes(), b"=", &value.into_vec()].concat()))
+}
+
+/// The lines of an `--env-file`, each as for `--env`. Empty lines do not count, nor those with # in front; a mark of
+/// the encoding in front and the carriage returns of other systems are left out.
+pub(super) fn variables(
+    path: &str,
+    bytes: &[u8],
+    ours: impl Fn(&str) -> Option<OsString>,
+) -> Result<Vec<Vec<u8>>, Usage> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let line = bytes[..error.valid_up_to()]
+            .split(|&byte| byte == b'\n')
+            .count();
+        Usage::new(format!(
+            "--env-file {path:?} is not UTF-8 in line {line}; write it in UTF-8"
+        ))
+    })?;
+    let text = text.trim_start_matches('\u{feff}');
+    let mut all = Vec::new();
+    for (n, line) in text.lines().enumerate() {
+        let line = line.trim_start();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let name = line.split('=').next().unwrap_or_default();
+        if name.is_empty() || name.contains(char::is_whitespace) || line.contains('\0') {
+            return Err(Usage::new(format!(
+                "--env-file {path:?} has '{}' in line {}, which is no variable; write NAME=value, or NAME to pass our own",
+                line.escape_debug(),
+                n + 1
+            )));
+        }
+        all.extend(variable(line, &ours)?);
+    }
+    Ok(all)
+}
+
+/// `--user`: `USER` or `USER:GROUP`. Who that is only the guest knows.
+pub(super) fn user(text: &str) -> Result<Vec<u8>, Usage> {
+    let mut halves = text.split(':');
+    let fine = |half: &str| !half.is_empty() && !half.contains(char::is_control);
+    if halves.clone().count() > 2 || !halves.all(fine) {
+        return Err(Usage::value(
+            "--user",
+            text,
+            "USER or USER:GROUP, by names or numbers of the guest",
+        ));
+    }
+    Ok(text.as_bytes().to_vec())
 }
 
 /// Digits only: `parse` would take a plus sign.
@@ -233,6 +292,47 @@ mod tests {
         assert_eq!(seconds("2h"), Some(7200));
         for wrong in ["0", "", "s", "1d", "-5", "1.5m", "9999999999999999999h"] {
             assert!(timeout(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_button_may_have_no_delay() {
+        assert_eq!(stop_timeout("0").ok(), Some(Duration::ZERO));
+        assert!(
+            stop_timeout("x")
+                .unwrap_err()
+                .to_string()
+                .starts_with("--stop-timeout 'x'")
+        );
+    }
+
+    #[test]
+    fn users_may_have_a_group() {
+        for fine in ["root", "0", "me:them", "1000:1000"] {
+            assert_eq!(user(fine), Ok(fine.as_bytes().to_vec()));
+        }
+        for wrong in ["", ":", "me:", ":them", "a:b:c", "a\nb"] {
+            assert!(user(wrong).unwrap_err().to_string().starts_with("--user"));
+        }
+    }
+
+    #[test]
+    fn a_file_of_variables_has_one_a_line() {
+        let ours = |name: &str| (name == "LANG").then(|| OsString::from("C"));
+        let text = "\u{feff}# comment\nA=1\r\n\n  B=x=y # no comment\nLANG\nABSENT\nC=\n";
+        let found = variables("f", text.as_bytes(), ours).unwrap();
+        assert_eq!(
+            found,
+            [&b"A=1"[..], b"B=x=y # no comment", b"LANG=C", b"C="]
+        );
+        for (wrong, culprit) in [
+            (&b"A=1\n=x"[..], "'=x' in line 2"),
+            (b"export A=1", "'export A=1' in line 1"),
+            (b"A=\0", "line 1"),
+            (b"A=1\nB=\xff", "not UTF-8 in line 2"),
+        ] {
+            let error = variables("f", wrong, ours).unwrap_err().to_string();
+            assert!(error.contains(culprit), "{error}");
         }
     }
 

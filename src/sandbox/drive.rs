@@ -5,11 +5,11 @@
 //! the session's windows.
 
 use super::kernel_log::{KernelLog, panic_reason};
-use super::session::{Action, Event, MachineEnd, Session};
+use super::session::{Action, Event, MachineEnd, STOP_GRACE, Session};
 use super::streams::{SharedAllowance, read_input, read_terminal, write_output};
 use super::verdict::Verdict;
 use guest::protocol::{Decoder, Frame, GreetingFinder, Start, Stream, Window};
-use hvf_sys::os::signal::{Signal, Signals};
+use hvf_sys::os::signal::{Signal, Signals, is_ignored};
 use hvf_sys::tty::{self, RawMode};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -59,6 +59,8 @@ pub struct Plan {
     pub start: Start,
     /// How long everything may take.
     pub limit: Option<Duration>,
+    /// How long the command may take to end after a SIGTERM of ours; `None` for the usual time.
+    pub stop_grace: Option<Duration>,
     /// Whether disks keep what the guest writes, so that it must come to write it.
     pub keep: bool,
     /// Whether to show the kernel's console on standard error.
@@ -67,6 +69,7 @@ pub struct Plan {
 
 fn session(plan: &Plan) -> Session {
     let session = Session::new(plan.start.clone(), plan.limit, Instant::now());
+    let session = session.stopping_within(plan.stop_grace.unwrap_or(STOP_GRACE));
     if plan.keep {
         session.keeping()
     } else {
@@ -136,12 +139,7 @@ impl Drive {
         let has_terminal = plan.start.terminal.is_some();
         let terminal = streams.stdin.try_clone()?;
 
-        let mut signals = Signals::catch(&[
-            Signal::HANGUP,
-            Signal::INTERRUPT,
-            Signal::TERMINATE,
-            Signal::WINDOW,
-        ])?;
+        let mut signals = catch_signals()?;
         let window = streams.stdin.try_clone()?;
         spawn("signals", &sender, move |events| {
             forward_signals(&mut signals, &window, &events);
@@ -310,10 +308,26 @@ fn line_end(raw_terminal: bool) -> &'static str {
     if raw_terminal { "\r\n" } else { "\n" }
 }
 
+/// Catches what the session heeds. Whoever was started by nohup does not want to know that the terminal hangs up.
+fn catch_signals() -> io::Result<Signals> {
+    let mut signals = vec![
+        Signal::INTERRUPT,
+        Signal::QUIT,
+        Signal::USER_1,
+        Signal::USER_2,
+        Signal::TERMINATE,
+        Signal::WINDOW,
+    ];
+    if !is_ignored(Signal::HANGUP)? {
+        signals.push(Signal::HANGUP);
+    }
+    Signals::catch(&signals)
+}
+
 fn forward_signals(signals: &mut Signals, terminal: &File, events: &SyncSender<Event>) {
     while let Ok(signal) = signals.wait() {
         let event = if signal != Signal::WINDOW {
-            Event::Signalled(signal.number())
+            Event::Signalled(signal.linux_number())
         } else if let Ok(size) = tty::size(terminal) {
             Event::Resized(Window {
                 rows: size.rows,

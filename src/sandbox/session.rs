@@ -7,9 +7,14 @@
 //! A machine that ends early is judged only when the link and the console have been read to their ends, because
 //! the reason may still lie in them. A reset that was no death starts it again: the guest greets anew and the command
 //! runs from its beginning, with what is left of the input.
+//!
+//! Signals that we get are the command's where it has no terminal of its own and is there to get them, and otherwise end
+//! the session. SIGTERM is the power button: the command gets it, and if that does not end everything in time, the guest is
+//! ordered off. A second one pulls the plug. Signals have Linux's numbers here, whatever the host's are.
 
 use super::verdict::Verdict;
 use guest::protocol::{DATA_MAX, Frame, Start, Stream, VERSION, WINDOW, Window};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// How long a guest may take to power off once it is ordered to. Nothing is lost by ending it where its disks are
@@ -19,6 +24,16 @@ const GRACE: Duration = Duration::from_secs(2);
 const KEEPING_GRACE: Duration = Duration::from_secs(10 * 60);
 /// How long what a dead machine left in its lines may take to be read, and a panicked kernel to reset.
 const SETTLE: Duration = Duration::from_secs(2);
+/// How long a command may take to end after a SIGTERM of ours, where nothing else is said.
+pub(super) const STOP_GRACE: Duration = Duration::from_secs(10);
+/// So many SIGINTs within `IMPATIENCE` end the session, though the command may ignore them.
+const INTERRUPTS: usize = 3;
+const IMPATIENCE: Duration = Duration::from_secs(1);
+
+const SIGINT: u8 = 2;
+const SIGTERM: u8 = 15;
+/// The signals that mean nothing to anybody but the command: SIGUSR1 and SIGUSR2.
+const FOR_THE_COMMAND_ALONE: [u8; 2] = [10, 12];
 
 /// How the machine ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +71,7 @@ pub(super) enum Event {
     Resized(Window),
     /// The person typed the way out.
     Escaped,
-    /// We got this signal.
+    /// We got this signal, by Linux's number.
     Signalled(u8),
     /// The guest's kernel printed its last line, with this reason.
     Panicked(String),
@@ -149,6 +164,14 @@ pub(super) struct Session {
     patience: Option<Instant>,
     /// How much patience it gets to power off.
     grace: Duration,
+    /// How much patience the command gets to end after SIGTERM.
+    stop_grace: Duration,
+    /// We got SIGTERM.
+    terminated: bool,
+    /// When patience with a command that got it ends.
+    stopping: Option<Instant>,
+    /// When the last SIGINTs came.
+    interrupts: VecDeque<Instant>,
 }
 
 type Actions = Vec<Action>;
@@ -172,7 +195,17 @@ impl Session {
             console_ended: false,
             patience: None,
             grace: GRACE,
+            stop_grace: STOP_GRACE,
+            terminated: false,
+            stopping: None,
+            interrupts: VecDeque::new(),
         }
+    }
+
+    /// The same with another grace for a command that is to end.
+    pub(super) fn stopping_within(mut self, grace: Duration) -> Self {
+        self.stop_grace = grace;
+        self
     }
 
     /// The same for a guest whose disks keep what it writes.
@@ -184,7 +217,10 @@ impl Session {
     /// When `Deadline` is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let limit = self.limit.map(|(_, at)| at);
-        [limit, self.patience].into_iter().flatten().min()
+        [limit, self.patience, self.stopping]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// What follows from `event`.
@@ -221,7 +257,8 @@ impl Session {
             Event::OutputFailed(sentence) => self.fail(sentence),
             Event::Resized(window) => self.resized(window),
             Event::Escaped => self.finish(Verdict::Left),
-            Event::Signalled(number) => self.finish(Verdict::Signalled(number)),
+            Event::Signalled(SIGTERM) => self.terminated(now),
+            Event::Signalled(number) => self.signalled(number, now),
             Event::Panicked(reason) => {
                 self.panic.get_or_insert(reason);
                 self.patience.get_or_insert(now + SETTLE);
@@ -383,6 +420,39 @@ impl Session {
         }
     }
 
+    /// The power button.
+    fn terminated(&mut self, now: Instant) -> Actions {
+        if self.phase == Phase::Booting || self.terminated {
+            return self.finish(Verdict::Signalled(SIGTERM));
+        }
+        self.terminated = true;
+        // A grace beyond what can be counted never ends.
+        self.stopping = now.checked_add(self.stop_grace);
+        match self.phase {
+            Phase::Running => vec![Action::Send(Frame::Signal(SIGTERM))],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Any other signal.
+    fn signalled(&mut self, number: u8, now: Instant) -> Actions {
+        let theirs = FOR_THE_COMMAND_ALONE.contains(&number);
+        match self.phase {
+            Phase::Flushing(_) | Phase::PoweringOff(_) if theirs => return Vec::new(),
+            Phase::Running if self.start.terminal.is_none() || theirs => {}
+            _ => return self.finish(Verdict::Signalled(number)),
+        }
+        if number == SIGINT {
+            self.interrupts.push_back(now);
+            self.interrupts
+                .retain(|&then| now.saturating_duration_since(then) < IMPATIENCE);
+            if self.interrupts.len() >= INTERRUPTS {
+                return self.finish(Verdict::Signalled(number));
+            }
+        }
+        vec![Action::Send(Frame::Signal(number))]
+    }
+
     fn ended(&mut self, verdict: Verdict, now: Instant) -> Actions {
         self.patience = None;
         self.phase = Phase::Flushing(verdict);
@@ -402,9 +472,7 @@ impl Session {
         if self.machine.is_some() {
             return self.finish(verdict);
         }
-        self.phase = Phase::PoweringOff(verdict);
-        self.patience = Some(now + self.grace);
-        vec![Action::Send(Frame::PowerOff)]
+        self.power_off(verdict, now)
     }
 
     fn machine_ended(&mut self, end: MachineEnd, now: Instant) -> Actions {
@@ -429,6 +497,9 @@ impl Session {
         let reset = self.machine == Some(MachineEnd::Reset) && self.panic.is_none();
         // A guest that resets before it has come up would do so for ever.
         if reset && known && self.phase == Phase::Running {
+            if self.terminated {
+                return self.finish(Verdict::Signalled(SIGTERM));
+            }
             return self.restart();
         }
         let verdict = self.verdict_of_death();
@@ -476,6 +547,9 @@ impl Session {
         {
             return self.finish(Verdict::TimedOut(limit));
         }
+        if self.stopping.is_some_and(|at| now >= at) {
+            return self.stop(now);
+        }
         if self.patience.is_none_or(|at| now < at) {
             return Vec::new();
         }
@@ -486,13 +560,30 @@ impl Session {
         }
     }
 
+    /// The command has had its time after SIGTERM.
+    fn stop(&mut self, now: Instant) -> Actions {
+        self.stopping = None;
+        match &self.phase {
+            // It has its own patience, which is longer where it writes disks.
+            Phase::PoweringOff(_) => Vec::new(),
+            _ if self.machine.is_some() => self.finish(Verdict::Signalled(SIGTERM)),
+            _ => self.power_off(Verdict::Signalled(SIGTERM), now),
+        }
+    }
+
+    fn power_off(&mut self, verdict: Verdict, now: Instant) -> Actions {
+        self.phase = Phase::PoweringOff(verdict);
+        self.patience = Some(now + self.grace);
+        vec![Action::Send(Frame::PowerOff)]
+    }
+
     fn fail(&mut self, sentence: String) -> Actions {
         self.finish(Verdict::Failed(sentence))
     }
 
     fn finish(&mut self, verdict: Verdict) -> Actions {
         self.phase = Phase::Over;
-        self.patience = None;
+        (self.patience, self.stopping) = (None, None);
         vec![Action::Finish(verdict)]
     }
 }

@@ -215,7 +215,6 @@ fn a_reader_that_is_gone_is_told_to_the_guest_and_its_output_dropped() {
 #[test]
 fn our_own_end_comes_at_once() {
     let ends = [
-        (Event::Signalled(15), 143),
         (Event::Escaped, 130),
         (Event::OutputFailed("full".to_owned()), 125),
         (Event::LinkBroken("a frame".to_owned()), 125),
@@ -225,6 +224,123 @@ fn our_own_end_comes_at_once() {
         let mut bench = Bench::running(&["true"]);
         assert_eq!(verdict(&bench.on(event)).code(), code);
     }
+}
+
+fn signal(number: u8) -> Action {
+    Action::Send(Frame::Signal(number))
+}
+
+#[test]
+fn signals_are_the_commands_where_it_has_no_terminal() {
+    for number in [1, 2, 3, 10, 12] {
+        let mut bench = Bench::running(&["true"]);
+        assert_eq!(bench.on(Event::Signalled(number)), [signal(number)]);
+        bench.frame(Frame::Killed(number));
+        let end = bench.on(Event::Machine(MachineEnd::PoweredOff));
+        assert_eq!(verdict(&end).code(), 128 + number);
+    }
+}
+
+#[test]
+fn signals_end_what_has_a_terminal_or_no_command_yet() {
+    let start = Start {
+        terminal: Some(WINDOW_OF_OURS),
+        ..Start::default()
+    };
+    for number in [1, 2, 3] {
+        let mut bench = Bench::new(start.clone(), None);
+        bench.frame(Frame::Hello(VERSION));
+        let end = bench.on(Event::Signalled(number));
+        assert_eq!(verdict(&end).code(), 128 + number);
+    }
+    for number in [1, 2, 3, 10, 12, 15] {
+        let mut bench = Bench::new(Start::default(), None);
+        let end = bench.on(Event::Signalled(number));
+        assert_eq!(verdict(&end).code(), 128 + number);
+    }
+    let mut bench = Bench::new(start, None);
+    bench.frame(Frame::Hello(VERSION));
+    assert_eq!(bench.on(Event::Signalled(10)), [signal(10)]);
+}
+
+#[test]
+fn once_the_command_is_over_only_signals_that_end_something_count() {
+    let mut bench = Bench::running(&["true"]);
+    bench.frame(Frame::Exited(0));
+    assert_eq!(bench.on(Event::Signalled(10)), []);
+    assert_eq!(verdict(&bench.on(Event::Signalled(2))).code(), 130);
+}
+
+#[test]
+fn three_interrupts_at_once_end_a_command_that_ignores_them() {
+    let mut bench = Bench::running(&["stubborn"]);
+    let apart = IMPATIENCE;
+    for _ in 0..5 {
+        assert_eq!(bench.on(Event::Signalled(2)), [signal(2)]);
+        bench.now += apart;
+    }
+    assert_eq!(bench.on(Event::Signalled(2)), [signal(2)]);
+    assert_eq!(bench.on(Event::Signalled(2)), [signal(2)]);
+    assert_eq!(verdict(&bench.on(Event::Signalled(2))).code(), 130);
+}
+
+#[test]
+fn sigterm_is_the_power_button() {
+    // The command heeds it.
+    let mut bench = Bench::running(&["true"]);
+    assert_eq!(bench.on(Event::Signalled(15)), [signal(15)]);
+    let off = [Action::Send(Frame::PowerOff)];
+    assert_eq!(bench.frame(Frame::Exited(3)), off);
+    let end = bench.on(Event::Machine(MachineEnd::PoweredOff));
+    assert_eq!(verdict(&end).code(), 3);
+
+    // It does not: the guest is ordered off, and ended where it does not heed that either.
+    let mut bench = Bench::running(&["true"]);
+    bench.session = bench.session.stopping_within(Duration::from_secs(5));
+    bench.on(Event::Signalled(15));
+    assert_eq!(bench.expire(), off);
+    assert_eq!(bench.now - bench.start, Duration::from_secs(5));
+    assert_eq!(verdict(&bench.expire()).code(), 143);
+    assert_eq!(bench.now - bench.start, Duration::from_secs(5) + GRACE);
+
+    // Pressed again.
+    let mut bench = Bench::running(&["true"]);
+    bench.on(Event::Signalled(15));
+    assert_eq!(verdict(&bench.on(Event::Signalled(15))).code(), 143);
+}
+
+#[test]
+fn sigterm_does_not_cut_a_guest_short_that_writes_its_disks() {
+    let mut bench = Bench::running(&["true"]);
+    bench.session = bench.session.keeping();
+    bench.frame(Frame::Exited(0));
+    assert_eq!(bench.on(Event::Signalled(15)), []);
+    assert_eq!(bench.expire(), []);
+    assert_eq!(bench.now - bench.start, STOP_GRACE);
+    assert_eq!(verdict(&bench.expire()).code(), 0);
+    assert_eq!(bench.now - bench.start, KEEPING_GRACE);
+
+    let mut bench = Bench::running(&["true"]);
+    bench.session = bench.session.keeping();
+    bench.frame(Frame::Exited(0));
+    bench.on(Event::Signalled(15));
+    bench.expire();
+    assert_eq!(verdict(&bench.on(Event::Signalled(15))).code(), 143);
+}
+
+#[test]
+fn sigterm_ends_a_run_whose_output_nobody_takes_and_a_guest_that_starts_again() {
+    let mut bench = Bench::running(&["true"]);
+    bench.output(Stream::Stdout, 1);
+    bench.frame(Frame::Exited(0));
+    assert_eq!(bench.on(Event::Signalled(15)), []);
+    assert_eq!(bench.expire(), [Action::Send(Frame::PowerOff)]);
+    let end = bench.on(Event::Machine(MachineEnd::PoweredOff));
+    assert_eq!(verdict(&end).code(), 143);
+
+    let mut bench = Bench::running(&["reboot"]);
+    bench.on(Event::Signalled(15));
+    assert_eq!(verdict(&bench.die(MachineEnd::Reset)).code(), 143);
 }
 
 #[test]
@@ -392,5 +508,6 @@ fn frames_out_of_turn_and_other_versions_are_refused() {
     assert_eq!(verdict(&wrong.output(Stream::Stdin, 1)).code(), 125);
     let mut other = Bench::new(Start::default(), None);
     let refused = other.frame(Frame::Hello(VERSION + 1));
-    assert!(sentence(&refused).contains("version 2"));
+    let said = format!("version {} of", VERSION + 1);
+    assert!(sentence(&refused).contains(&said));
 }

@@ -139,6 +139,46 @@ fn our_own_signals_end_the_sandbox_with_128_and_the_signal() {
     }
 }
 
+/// The first two are the command's; of SIGTERM it has a second to make its peace.
+#[test]
+fn signals_reach_the_command_and_sigterm_is_the_power_button() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    for (trap, name, code) in [
+        ("trap 'exit 7' USR1", "USR1", 7),
+        ("trap 'exit 8' INT", "INT", 8),
+        ("trap 'exit 9' TERM", "TERM", 9),
+        ("trap '' TERM", "TERM", 128 + 15),
+    ] {
+        let script = format!("{trap}; echo ready; while :; do sleep 0.1; done");
+        let arguments = ["--stop-timeout=1s", "--", "sh", "-c", &script];
+        let mut running = xlaunch.start(&arguments);
+        await_line(&mut running, "ready");
+        running.signal(name);
+        let finished = running.finish();
+        assert_eq!(finished.code(), code, "{trap}: {finished}");
+    }
+}
+
+#[test]
+fn a_command_runs_as_a_user_of_the_guest() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let script = "echo $(id -u) $(id -g) $HOME $USER $LOGNAME";
+    for (user, expected) in [
+        ("nobody", "65534 65534 /nonexistent nobody nobody\n"),
+        ("7:tty", "7 5 /\n"),
+    ] {
+        let finished = xlaunch.run(&["-u", user, "--", "sh", "-c", script]);
+        assert_eq!(finished.text(), expected, "{finished}");
+    }
+    let finished = xlaunch.run(&["-u", "mallory", "--", "true"]);
+    assert_eq!(finished.code(), 125, "{finished}");
+    assert!(finished.complaint().contains("\"mallory\""), "{finished}");
+}
+
 #[test]
 fn a_signal_while_the_kernel_boots_ends_the_sandbox_too() {
     let Some(xlaunch) = Program::find() else {

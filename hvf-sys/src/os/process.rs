@@ -1,6 +1,7 @@
 //! Children: sessions, groups, signals and the dead.
 //!
-//! Invariant: what runs between fork and exec is async-signal-safe (signal, setsid and one ioctl on descriptor 0).
+//! Invariant: what runs between fork and exec is async-signal-safe (signal, setsid, one ioctl on descriptor 0, and the
+//! calls that set users and groups, which the standard library makes there too).
 
 use super::check;
 use super::signal::Signal;
@@ -45,6 +46,23 @@ pub fn lead_session(command: &mut Command, terminal: bool) {
         Ok(())
     };
     // SAFETY: the closure allocates nothing, takes no lock and calls only async-signal-safe functions.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// Makes the command run as this user and group, and in these further groups and no others. What was asked of the command
+/// before is still done as who we are.
+pub fn become_user(command: &mut Command, uid: u32, gid: u32, groups: Vec<u32>) {
+    let groups: Vec<libc::gid_t> = groups;
+    let prepare = move || {
+        // SAFETY: reads as many numbers as there are in the list, which the closure owns.
+        check(unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) })?;
+        // SAFETY: takes a number. The group first: afterwards we may not.
+        check(unsafe { libc::setgid(gid) })?;
+        // SAFETY: takes a number.
+        check(unsafe { libc::setuid(uid) })?;
+        Ok(())
+    };
+    // SAFETY: the closure allocates nothing, takes no lock and makes only system calls that are safe there.
     unsafe { command.pre_exec(prepare) };
 }
 
@@ -124,6 +142,21 @@ mod tests {
             std::os::unix::process::ExitStatusExt::signal(&status),
             Some(libc::SIGINT)
         );
+    }
+
+    #[test]
+    fn a_command_runs_as_who_it_is_told() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "id -u; id -g; id -G"]);
+        become_user(&mut command, 12, 34, vec![56, 78]);
+        match command.output() {
+            Ok(output) => assert_eq!(output.stdout, b"12\n34\n34 56 78\n"),
+            Err(error) => {
+                // Only root may become somebody else.
+                assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+                println!("skipped: not root");
+            }
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ impl Signal {
     pub const HANGUP: Self = Self(libc::SIGHUP);
     /// Ctrl-C.
     pub const INTERRUPT: Self = Self(libc::SIGINT);
+    /// Ctrl-\.
+    pub const QUIT: Self = Self(libc::SIGQUIT);
     /// A request to end.
     pub const TERMINATE: Self = Self(libc::SIGTERM);
     /// The terminal changed its size.
@@ -45,6 +47,16 @@ impl Signal {
         self.0 as u8
     }
 
+    /// Linux's number, which is another one on some systems for some signals.
+    pub fn linux_number(self) -> u8 {
+        match self {
+            Self::USER_1 => 10,
+            Self::USER_2 => 12,
+            Self::CHILD => 17,
+            other => other.number(),
+        }
+    }
+
     pub(crate) fn raw(self) -> libc::c_int {
         self.0
     }
@@ -53,6 +65,15 @@ impl Signal {
 /// From now on the process does not notice this signal; what caused it gives an error instead.
 pub fn ignore(signal: Signal) -> io::Result<()> {
     act(signal.0, libc::SIG_IGN)
+}
+
+/// Whether the process was started not to notice this signal, as nohup starts one, or has been told so since.
+pub fn is_ignored(signal: Signal) -> io::Result<bool> {
+    // SAFETY: an all-zero sigaction is valid.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: without a new action this only fills the live local.
+    super::check(unsafe { libc::sigaction(signal.0, std::ptr::null(), &mut action) })?;
+    Ok(action.sa_sigaction == libc::SIG_IGN)
 }
 
 /// The pipe's write end for the handler; -1 before there is one.
@@ -154,7 +175,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_ignored_is_told() {
+        assert!(!is_ignored(Signal::FILE_SIZE).unwrap());
+        ignore(Signal::FILE_SIZE).unwrap();
+        assert!(is_ignored(Signal::FILE_SIZE).unwrap());
+    }
+
+    #[test]
     fn numbers_are_bounded() {
+        let linux = [Signal::USER_1, Signal::USER_2, Signal::QUIT].map(Signal::linux_number);
+        assert_eq!(linux, [10, 12, 3]);
         assert_eq!(Signal::from_number(0), None);
         assert_eq!(Signal::from_number(15), Some(Signal::TERMINATE));
         assert_eq!(Signal::from_number(65), None);

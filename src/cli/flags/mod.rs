@@ -1,9 +1,12 @@
-//! The one table of commands and flags, and what is made from it: parsing (`parse`) and help (`help`).
+//! The one table of commands and flags, and what is made from it: parsing (`parse`), help
+//! (`help`), the shells' completions (`complete`) and the manual (`manual`).
 //!
 //! A flag is a row of `table::FLAGS`, a field of `Run` (beside the table) and a use in `meant`. Everything else that
 //! knows flags walks the rows.
 
+pub(super) mod complete;
 pub(super) mod help;
+pub(super) mod manual;
 pub(super) mod parse;
 pub(super) mod table;
 
@@ -12,9 +15,11 @@ use table::Run;
 /// What xlaunch can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verb {
-    Run,
+    Completions,
     Doctor,
     Licenses,
+    Man,
+    Run,
     Tables,
     Topology,
     Version,
@@ -45,7 +50,6 @@ pub(super) struct Operand {
     pub(super) metavar: &'static str,
     pub(super) required: bool,
     pub(super) help: &'static str,
-    #[expect(dead_code, reason = "for the shells' completions")]
     pub(super) completion: Completion,
     pub(super) place: fn(&mut Run) -> &mut Option<String>,
 }
@@ -62,11 +66,9 @@ pub(super) struct Flag {
     pub(super) help: &'static str,
     pub(super) section: Section,
     /// Typed as it would be, for the manual; a row without one is clear without one.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the manual"))]
     pub(super) example: Option<&'static str>,
     /// The variable of the environment that stands for the flag where it is not typed.
     pub(super) variable: Option<&'static str>,
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the shells' completions"))]
     pub(super) completion: Completion,
     /// The verbs that take it.
     pub(super) verbs: &'static [Verb],

@@ -3,6 +3,7 @@
 use super::Completion::{Directory, File, Nothing, Variable, Words};
 use super::Place::{Habit, Many, One, Switch};
 use super::Section::{Command, Disks, Kernel, Machine, Output};
+use super::complete::SHELLS;
 use super::{Flag, Operand, Verb, VerbRow};
 
 /// What was typed: every flag's value as text, for all verbs.
@@ -10,6 +11,8 @@ use super::{Flag, Operand, Verb, VerbRow};
 pub(in crate::cli) struct Run {
     /// The image whose Linux file system becomes the root.
     pub(in crate::cli) disk: Option<String>,
+    /// Whom `completions` are for.
+    pub(in crate::cli) shell: Option<String>,
     /// Where `tables` writes to.
     pub(in crate::cli) dir: Option<String>,
     pub(in crate::cli) memory: Option<String>,
@@ -21,6 +24,9 @@ pub(in crate::cli) struct Run {
     pub(in crate::cli) cdroms: Vec<String>,
     pub(in crate::cli) keep: bool,
     pub(in crate::cli) timeout: Option<String>,
+    pub(in crate::cli) stop_timeout: Option<String>,
+    pub(in crate::cli) user: Option<String>,
+    pub(in crate::cli) env_files: Vec<String>,
     pub(in crate::cli) env: Vec<String>,
     pub(in crate::cli) workdir: Option<String>,
     pub(in crate::cli) kernel: Option<String>,
@@ -140,6 +146,28 @@ pub(in crate::cli) const FLAGS: &[Flag] = &[
         verbs: RUN,
     },
     Flag {
+        name: "env-file",
+        letter: None,
+        place: Many("FILE", |run| &mut run.env_files),
+        help: "set what the file's lines say, each as for --env; empty lines and those with # in front do not count",
+        section: Command,
+        example: Some("xlaunch run --env-file build.env disk.img -- make"),
+        variable: None,
+        completion: File,
+        verbs: RUN,
+    },
+    Flag {
+        name: "user",
+        letter: Some('u'),
+        place: One("USER[:GROUP]", |run| &mut run.user),
+        help: "run the command as this user of the guest, by name or number (default root)",
+        section: Command,
+        example: Some("xlaunch run -u nobody -- id"),
+        variable: None,
+        completion: Nothing,
+        verbs: RUN,
+    },
+    Flag {
         name: "workdir",
         letter: Some('w'),
         place: One("DIRECTORY", |run| &mut run.workdir),
@@ -158,6 +186,17 @@ pub(in crate::cli) const FLAGS: &[Flag] = &[
         section: Command,
         example: Some("xlaunch run --timeout 5m disk.img -- make test"),
         variable: Some("XLAUNCH_TIMEOUT"),
+        completion: Nothing,
+        verbs: RUN,
+    },
+    Flag {
+        name: "stop-timeout",
+        letter: None,
+        place: One("TIME", |run| &mut run.stop_timeout),
+        help: "how long the command may take to end after SIGTERM before the guest is powered off (default 10s)",
+        section: Command,
+        example: None,
+        variable: Some("XLAUNCH_STOP_TIMEOUT"),
         completion: Nothing,
         verbs: RUN,
     },
@@ -298,6 +337,7 @@ pub(in crate::cli) const VERBS: &[VerbRow] = &[
         notes: &[
             "The command and its arguments stand behind --. Without one, a login shell starts.",
             "In a terminal, Ctrl-] three times within a second leaves the sandbox.",
+            "Signals go to the command, or where it has a terminal end the sandbox. SIGTERM is the power button: the command gets it, and the guest is powered off --stop-timeout later; a second one ends everything at once.",
         ],
     },
     VerbRow {
@@ -341,6 +381,43 @@ pub(in crate::cli) const VERBS: &[VerbRow] = &[
             "Nothing is overwritten: the directory must be new or empty.",
             "SMBIOS.dat is a dump for dmidecode --from-dump; the other files are what a guest finds in memory.",
         ],
+    },
+    VerbRow {
+        verb: Verb::Completions,
+        name: "completions",
+        summary: "Print what a shell needs to complete our lines.",
+        operand: Some(Operand {
+            metavar: "SHELL",
+            required: true,
+            help: "bash, zsh or fish",
+            completion: Words(SHELLS),
+            place: |run| &mut run.shell,
+        }),
+        takes_command: false,
+        examples: &[
+            (
+                "xlaunch completions bash > ~/.local/share/bash-completion/completions/xlaunch",
+                "for bash",
+            ),
+            (
+                "xlaunch completions zsh > ~/.zfunc/_xlaunch",
+                "for zsh, where ~/.zfunc is in fpath",
+            ),
+            (
+                "xlaunch completions fish > ~/.config/fish/completions/xlaunch.fish",
+                "for fish",
+            ),
+        ],
+        notes: &[],
+    },
+    VerbRow {
+        verb: Verb::Man,
+        name: "man",
+        summary: "Print the manual's page.",
+        operand: None,
+        takes_command: false,
+        examples: &[("xlaunch man | man -l -", "to read it")],
+        notes: &[],
     },
     VerbRow {
         verb: Verb::Licenses,

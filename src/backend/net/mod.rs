@@ -15,6 +15,7 @@ mod finish;
 mod headers;
 mod loopback;
 mod null;
+pub mod user;
 
 pub use finish::{Malformed, finish};
 pub use loopback::Loop;

@@ -2,6 +2,7 @@
 //! opens with the invariants that it keeps, and each `unsafe` block says why they hold.
 
 pub mod file;
+pub mod folder;
 #[cfg(target_arch = "x86_64")]
 pub mod hostfp;
 #[cfg(all(target_os = "macos", target_arch = "x86_64"))]

@@ -8,6 +8,7 @@
 
 mod drive;
 mod escape;
+pub mod folders;
 mod kernel_log;
 mod session;
 mod streams;

@@ -20,6 +20,8 @@ pub mod protocol;
 #[cfg(target_os = "linux")]
 mod root;
 #[cfg(target_os = "linux")]
+pub mod share;
+#[cfg(target_os = "linux")]
 pub mod system;
 #[cfg(target_os = "linux")]
 mod user;

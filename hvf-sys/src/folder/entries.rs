@@ -27,10 +27,17 @@ impl Handle {
         self.make_node(name, mode, libc::S_IFSOCK)
     }
 
+    #[cfg(target_os = "linux")]
     fn make_node(&self, name: &Name, mode: u32, kind: libc::mode_t) -> io::Result<()> {
         let mode = kind | (mode & 0o777) as libc::mode_t;
         // SAFETY: a terminated string that outlives the call.
         check(unsafe { libc::mknodat(self.raw(), name.as_c().as_ptr(), mode, 0) }).map(drop)
+    }
+
+    /// Macs can do this in a directory that is given by a descriptor since macOS 13 only.
+    #[cfg(target_os = "macos")]
+    fn make_node(&self, _name: &Name, _mode: u32, _kind: libc::mode_t) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(libc::ENOTSUP))
     }
 
     /// Makes a symbolic link, which may point anywhere: it is never followed here.

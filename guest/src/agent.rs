@@ -5,6 +5,7 @@
 
 use crate::job::{Job, Pumped, Source};
 use crate::protocol::{Decoder, Frame, GREETING, Refusal, Start, VERSION};
+use hvf_sys::os::boot;
 use hvf_sys::os::poll::{Polled, poll};
 use hvf_sys::os::process::{self, Ending};
 use hvf_sys::os::signal::{Signal, Signals};
@@ -181,6 +182,8 @@ impl Agent {
     fn obey(&mut self, frame: Frame) -> io::Result<()> {
         match (frame, &mut self.job) {
             (Frame::Start(start), None) => self.start(&start),
+            // A guest whose clock cannot be set runs on with what its own hardware says.
+            (Frame::Clock(nanoseconds), _) => drop(boot::set_clock(nanoseconds)),
             (Frame::PowerOff, _) => self.farewell = Some(Farewell::PowerOff),
             (Frame::Data(_, bytes), Some(job)) => job.input.push(&bytes)?,
             (Frame::End(_), Some(job)) => job.input.end(),

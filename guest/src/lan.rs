@@ -8,6 +8,9 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+/// The word on the kernel's command line that tells init of this network.
+pub const WORD: &str = "xlaunch.net=user";
+
 /// The hardware address of the gateway and name server.
 pub const GATEWAY_MAC: [u8; 6] = *b"\x02xlgw0";
 

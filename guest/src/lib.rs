@@ -15,8 +15,16 @@ pub mod lan;
 pub mod link;
 pub mod list;
 #[cfg(target_os = "linux")]
+mod netlink;
+#[cfg(target_os = "linux")]
+pub mod network;
+#[cfg(target_os = "linux")]
+pub mod own_init;
+#[cfg(target_os = "linux")]
 mod partition;
 pub mod protocol;
+#[cfg(target_os = "linux")]
+mod resolver;
 #[cfg(target_os = "linux")]
 mod root;
 #[cfg(target_os = "linux")]

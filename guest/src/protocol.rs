@@ -101,6 +101,8 @@ pub enum Frame {
     Refused(Refusal, String),
     /// Launcher: put the file systems in order and power off.
     PowerOff,
+    /// Launcher: it is this time, in nanoseconds since 1970 began in UTC.
+    Clock(u64),
 }
 
 /// A peer broke the protocol.
@@ -141,6 +143,7 @@ mod kind {
     pub(super) const KILLED: u8 = 10;
     pub(super) const REFUSED: u8 = 11;
     pub(super) const POWER_OFF: u8 = 12;
+    pub(super) const CLOCK: u8 = 13;
 
     /// The least and the most bytes that a payload of this kind has.
     pub(super) fn bounds(kind: u8) -> Option<(usize, usize)> {
@@ -153,6 +156,7 @@ mod kind {
             RESIZE => (4, 4),
             REFUSED => (1, 1 + super::REFUSAL_TEXT_MAX),
             POWER_OFF => (0, 0),
+            CLOCK => (8, 8),
             _ => return None,
         })
     }
@@ -192,6 +196,7 @@ impl Frame {
             Self::Killed(_) => kind::KILLED,
             Self::Refused(..) => kind::REFUSED,
             Self::PowerOff => kind::POWER_OFF,
+            Self::Clock(_) => kind::CLOCK,
         }
     }
 
@@ -217,6 +222,7 @@ impl Frame {
                 );
             }
             Self::PowerOff => {}
+            Self::Clock(nanoseconds) => out.extend_from_slice(&nanoseconds.to_le_bytes()),
         }
     }
 
@@ -238,6 +244,7 @@ impl Frame {
                 Self::Refused(refusal, String::from_utf8(fields.rest().to_vec()).ok()?)
             }
             kind::POWER_OFF => Self::PowerOff,
+            kind::CLOCK => Self::Clock(fields.array().map(u64::from_le_bytes)?),
             _ => return None,
         };
         fields.0.is_empty().then_some(frame)
@@ -444,6 +451,7 @@ mod tests {
             Frame::Killed(9),
             Frame::Refused(Refusal::NotFound, "no such command".to_owned()),
             Frame::PowerOff,
+            Frame::Clock(u64::MAX - 1),
         ]
     }
 
@@ -493,9 +501,9 @@ mod tests {
     fn wrong_kinds_and_lengths_are_refused_from_the_header_alone() {
         let error = |bytes: &[u8]| decode_in_pieces(bytes, bytes.len()).unwrap_err();
         assert_eq!(error(&[0, 0, 0, 0, 0]), Malformed::Kind(0));
-        assert_eq!(error(&[13, 0, 0, 0, 0]), Malformed::Kind(13));
+        assert_eq!(error(&[14, 0, 0, 0, 0]), Malformed::Kind(14));
         let long = u32::MAX.to_le_bytes();
-        for kind in 1..=12 {
+        for kind in 1..=13 {
             let header = [kind, long[0], long[1], long[2], long[3]];
             assert_eq!(error(&header), Malformed::Length(kind, u32::MAX));
         }
@@ -576,7 +584,7 @@ mod tests {
         };
         let mut refused = 0;
         for _ in 0..20_000 {
-            let kind = random() % 14;
+            let kind = random() % 15;
             let length = random() % 40;
             let mut bytes = vec![kind, length, 0, 0, 0];
             bytes.extend((0..length).map(|_| random() % 4));

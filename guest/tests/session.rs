@@ -16,7 +16,7 @@ use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use xlaunch::sandbox::{Lines, Machine, MachineEnd, Plan, Streams, Verdict, Wiring, run};
+use xlaunch::sandbox::{Line, Lines, Machine, MachineEnd, Plan, Streams, Verdict, Wiring, run};
 
 /// Plays the machine: it is on while the agent runs, and pulling its plug breaks the link.
 struct Agent {
@@ -48,8 +48,10 @@ fn boot() -> Wiring {
         .unwrap();
     Wiring {
         lines: Lines {
-            from_guest: Box::new(ours.try_clone().unwrap()),
-            to_guest: Box::new(ours.try_clone().unwrap()),
+            init: vec![Line {
+                from_guest: Box::new(ours.try_clone().unwrap()),
+                to_guest: Box::new(ours.try_clone().unwrap()),
+            }],
             console: Box::new(io::empty()),
         },
         machine: Arc::new(Agent {
@@ -67,6 +69,7 @@ fn plan(argv: &[&str]) -> Plan {
         },
         stop_grace: None,
         keep: false,
+        own_init: false,
         limit: Some(Duration::from_secs(60)),
         show_console: false,
     }

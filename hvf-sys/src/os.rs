@@ -1,10 +1,13 @@
 //! What the host's (and the guest's) operating system offers that the standard library lacks.
 //!
 //! Everything takes and gives owned or borrowed descriptors, so no call here can touch a descriptor that it was not
-//! given. `poll`, `process`, `pty`, `signal` and `thread` are the same on macOS and Linux; `boot` is what only a Linux init needs.
+//! given. `poll`, `process`, `pty`, `signal` and `thread` are the same on macOS and Linux; `boot`
+//! and `network` are what only a Linux init needs.
 
 #[cfg(target_os = "linux")]
 pub mod boot;
+#[cfg(target_os = "linux")]
+pub mod network;
 pub mod poll;
 pub mod process;
 pub mod pty;

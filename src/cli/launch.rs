@@ -2,11 +2,11 @@
 
 use super::meant::Meant;
 use super::{on_terminal, say};
-use crate::backend::console::{Hook, serial_line};
+use crate::backend::console::{Hook, Input, Output, serial_line};
 use crate::backend::disk::Disk;
 use crate::backend::pty;
 use crate::machine::{self, Cables, Machine, Outcome};
-use crate::sandbox::{self, Lines, MachineEnd, Streams, Verdict, Wiring};
+use crate::sandbox::{self, Line, Lines, MachineEnd, Streams, Verdict, Wiring, own_init};
 use guest::protocol::Window;
 use hvf_sys::os::signal::{self, Signal};
 use hvf_sys::tty;
@@ -51,7 +51,7 @@ fn prepare(meant: &Meant) -> Result<(Wiring, Streams), String> {
     let streams = Streams::inherited().map_err(|error| {
         format!("cannot take over the standard streams: {error}; raise the limit on open files")
     })?;
-    let (com1, console, _) = serial_line();
+    let (com1, console, keyboard) = serial_line();
     let (com2, from_guest, to_guest) = serial_line();
     let (console_hook, link_hook) = (console.hook(), from_guest.hook());
     let (pci_uart, sent, received) = serial_line();
@@ -59,6 +59,7 @@ fn prepare(meant: &Meant) -> Result<(Wiring, Streams), String> {
         com1,
         com2,
         pci_uart,
+        ..Cables::unplugged()
     };
     meant
         .root()
@@ -71,16 +72,14 @@ fn prepare(meant: &Meant) -> Result<(Wiring, Streams), String> {
         })?;
         say(&format!("the PCI serial port leads to {}", name.display()));
     }
-    let lines = Lines {
-        from_guest: Box::new(from_guest),
-        to_guest: Box::new(to_guest),
-        console: Box::new(console),
-    };
-    let machine = Arc::new(Launched {
+    let launched = Launched {
         machine,
         console: console_hook,
         link: link_hook,
-    });
+        own_init: meant.plan.own_init,
+    };
+    let lines = launched.lines((console, keyboard), (from_guest, to_guest))?;
+    let machine = Arc::new(launched);
     Ok((Wiring { lines, machine }, streams))
 }
 
@@ -89,6 +88,28 @@ struct Launched {
     machine: Machine,
     console: Hook,
     link: Hook,
+    own_init: bool,
+}
+
+impl Launched {
+    /// The lines of one round.
+    fn lines(&self, console: (Output, Input), link: (Output, Input)) -> Result<Lines, String> {
+        let (console, keyboard) = console;
+        if self.own_init {
+            return own_init(Box::new(console), Box::new(keyboard)).map_err(|error| {
+                format!("cannot connect the console: {error}; close some files or programs")
+            });
+        }
+        let (from_guest, to_guest) = link;
+        let com2 = Line {
+            from_guest: Box::new(from_guest),
+            to_guest: Box::new(to_guest),
+        };
+        Ok(Lines {
+            init: vec![com2],
+            console: Box::new(console),
+        })
+    }
 }
 
 impl sandbox::Machine for Launched {
@@ -111,14 +132,9 @@ impl sandbox::Machine for Launched {
 
     fn restart(&self) -> Result<Lines, String> {
         // Before the machine can send anything.
-        let (console, _) = self.console.pick_up();
-        let (from_guest, to_guest) = self.link.pick_up();
+        let lines = self.lines(self.console.pick_up(), self.link.pick_up())?;
         self.machine.restart().map_err(|error| error.to_string())?;
-        Ok(Lines {
-            from_guest: Box::new(from_guest),
-            to_guest: Box::new(to_guest),
-            console: Box::new(console),
-        })
+        Ok(lines)
     }
 
     fn stop(&self) {

@@ -25,6 +25,8 @@ const CMDLINE: &str = "console=ttyS0 panic=-1";
 const QUIET: &str = "quiet";
 /// Makes init take the first disk as the root.
 const ROOT_DISK: &str = "xlaunch.root=/dev/vda";
+/// Makes init give way to the image's own.
+const OWN_INIT: &str = "xlaunch.init";
 /// The size of a terminal that does not know its own.
 const USUAL_WINDOW: Window = Window {
     rows: 24,
@@ -87,6 +89,7 @@ fn understand(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Result<Mean
         pci_uart: run.pci_uart,
     };
     check_keep(run, &machine)?;
+    check_init(run, &command)?;
     let limit = run.timeout.as_deref().map(values::timeout).transpose()?;
     let plan = Plan {
         start: start(run, command, host)?,
@@ -97,6 +100,7 @@ fn understand(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Result<Mean
             .map(values::stop_timeout)
             .transpose()?,
         keep: run.keep,
+        own_init: run.init,
         show_console: run.verbose,
     };
     Ok(Meant { machine, plan })
@@ -205,6 +209,23 @@ fn check_keep(run: &Run, machine: &MachineSpec) -> Result<(), Usage> {
     Ok(())
 }
 
+/// Refuses `--init` where there is no init, and what only a command could have.
+fn check_init(run: &Run, command: &[OsString]) -> Result<(), Usage> {
+    if !run.init {
+        return Ok(());
+    }
+    let wrong = if run.disk.is_none() {
+        "--init has no image whose init it could boot; name one"
+    } else if !command.is_empty() {
+        "--init boots the image's init, which knows of no command; leave --init or the command out"
+    } else if !run.env.is_empty() || run.workdir.is_some() {
+        "--env and --workdir are for a command, and --init runs none; leave them or --init out"
+    } else {
+        return Ok(());
+    };
+    Err(Usage::new(wrong))
+}
+
 /// What becomes of changes to disks for which nothing else is said.
 fn access(run: &Run) -> DiskAccess {
     if run.keep {
@@ -220,7 +241,8 @@ fn cmdline(run: &Run) -> Result<String, Usage> {
     }
     let quiet = (!run.verbose).then_some(QUIET);
     let root = run.disk.as_ref().map(|_| ROOT_DISK);
-    let ours = [Some(CMDLINE), quiet, root].into_iter().flatten();
+    let init = run.init.then_some(OWN_INIT);
+    let ours = [Some(CMDLINE), quiet, root, init].into_iter().flatten();
     let words: Vec<&str> = ours.chain(run.append.iter().map(String::as_str)).collect();
     Ok(words.join(" "))
 }
@@ -343,6 +365,39 @@ mod tests {
         assert!(!meant.machine.pci_uart);
         assert_eq!(meant.plan.start, Start::default());
         assert_eq!((meant.plan.limit, meant.plan.show_console), (None, false));
+    }
+
+    #[test]
+    fn the_images_init_is_booted_without_a_command() {
+        let run = Run {
+            disk: some("disk.img"),
+            init: true,
+            ..Run::default()
+        };
+        let meant = meant(&run, Vec::new(), &host()).unwrap();
+        assert!(meant.plan.own_init);
+        assert!(meant.machine.cmdline.ends_with(" xlaunch.init"));
+        let with_command = super::meant(&run, vec!["ls".into()], &host());
+        let wrong = [
+            with_command.unwrap_err().to_string(),
+            complaint(
+                &Run {
+                    disk: None,
+                    ..run.clone()
+                },
+                &host(),
+            ),
+            complaint(
+                &Run {
+                    workdir: some("/"),
+                    ..run
+                },
+                &host(),
+            ),
+        ];
+        for sentence in wrong {
+            assert!(sentence.contains("--init"), "{sentence}");
+        }
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct Cables {
     pub com2: PortEnd,
     /// The UART on the PCI bus, where the machine has one.
     pub pci_uart: PortEnd,
+    /// The private link between launcher and init.
+    pub link: Arc<dyn Network>,
 }
 
 impl Cables {
@@ -52,6 +54,7 @@ impl Cables {
             com1: loose(),
             com2: loose(),
             pci_uart: loose(),
+            link: Arc::new(Null::Unplugged),
         }
     }
 }
@@ -124,8 +127,7 @@ pub(super) fn board(
     wiring.virtio(slot::NET, Arc::new(net), ram)?;
     wiring.virtio(slot::RND, Arc::new(Rnd::default()), ram)?;
     wiring.ahci(media.drives, ram)?;
-    // Nobody is at the link's other end yet.
-    let link = Net::new(Arc::new(Null::Silent), layout::LINK_MAC);
+    let link = Net::new(cables.link, layout::LINK_MAC);
     wiring.virtio(slot::LINK, Arc::new(link), ram)?;
     if spec.pci_uart {
         wiring.pci_uart(cables.pci_uart)?;

@@ -4,15 +4,17 @@
 //! One bounded channel leads to `run`, which never blocks on anything else: what it hands to the writers is bounded by
 //! the session's windows.
 
-use super::kernel_log::{KernelLog, panic_reason};
+use super::clock;
+use super::kernel_log::KernelLog;
+use super::line::{self, Election, Line, keep_console};
 use super::session::{Action, Event, MachineEnd, STOP_GRACE, Session};
 use super::streams::{SharedAllowance, read_input, read_terminal, write_output};
 use super::verdict::Verdict;
-use guest::protocol::{Decoder, Frame, GreetingFinder, Start, Stream, Window};
+use guest::protocol::{Frame, Start, Stream, Window};
 use hvf_sys::os::signal::{Signal, Signals, is_ignored};
 use hvf_sys::tty::{self, RawMode};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,10 +38,8 @@ pub trait Machine: Send + Sync + 'static {
 
 /// The lines into the machine, from one start of it to its end.
 pub struct Lines {
-    /// What init sends.
-    pub from_guest: Box<dyn Read + Send>,
-    /// What init receives.
-    pub to_guest: Box<dyn Write + Send>,
+    /// Those by one of which init will greet.
+    pub init: Vec<Line>,
     /// What the kernel prints.
     pub console: Box<dyn Read + Send>,
 }
@@ -61,6 +61,8 @@ pub struct Plan {
     pub limit: Option<Duration>,
     /// How long the command may take to end after a SIGTERM of ours; `None` for the usual time.
     pub stop_grace: Option<Duration>,
+    /// Whether there is no command but the image's own init. The lines are those of `own_init` then.
+    pub own_init: bool,
     /// Whether disks keep what the guest writes, so that it must come to write it.
     pub keep: bool,
     /// Whether to show the kernel's console on standard error.
@@ -161,6 +163,7 @@ impl Drive {
         spawn("stderr", &sender, move |events| {
             write_output(streams.stderr, Stream::Stderr, &stderr_queue, &events);
         })?;
+        spawn("clock", &sender, |events| clock::watch(&events))?;
         let mut drive = Self {
             session: session(plan),
             events,
@@ -183,14 +186,15 @@ impl Drive {
 
     /// Starts the threads that last from one start of the machine to its end.
     fn connect(&mut self, lines: Lines) -> io::Result<()> {
-        let (frames, frame_queue) = channel();
+        let (election, frames) = Election::new(lines.init.len());
         self.frames = frames;
-        spawn("link-in", &self.sender, move |events| {
-            decode_link(lines.from_guest, &events);
-        })?;
-        spawn("link-out", &self.sender, move |_| {
-            encode_link(lines.to_guest, &frame_queue);
-        })?;
+        let election = Arc::new(election);
+        for line in lines.init {
+            let election = election.clone();
+            spawn("link-in", &self.sender, move |events| {
+                line::serve(line, &election, &events);
+            })?;
+        }
         spawn("console", &self.sender, {
             let (log, echo) = (self.log.clone(), self.echo);
             move |events| keep_console(lines.console, &log, echo, &events)
@@ -261,6 +265,7 @@ impl Drive {
     fn act(&mut self, action: Action) -> Option<String> {
         match action {
             Action::Send(frame) => drop(self.frames.send(frame)),
+            Action::TellTime => drop(self.frames.send(Frame::Clock(clock::now()))),
             Action::Write(Stream::Stderr, bytes) => drop(self.stderr.send(bytes)),
             Action::Write(_, bytes) => drop(self.stdout.send(bytes)),
             Action::AllowInput(bytes) => self.allowance.allow(bytes),
@@ -338,85 +343,6 @@ fn forward_signals(signals: &mut Signals, terminal: &File, events: &SyncSender<E
         };
         if events.send(event).is_err() {
             return;
-        }
-    }
-}
-
-fn decode_link(mut link: Box<dyn Read + Send>, events: &SyncSender<Event>) {
-    let mut greeting = Some(GreetingFinder::default());
-    let mut decoder = Decoder::default();
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let count = match link.read(&mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            // An error is the end: the machine's own end tells why.
-            result => result.unwrap_or(0),
-        };
-        if count == 0 {
-            let _ = events.send(Event::LinkEnded);
-            return;
-        }
-        let mut bytes = &buffer[..count];
-        if let Some(finder) = &mut greeting {
-            match finder.feed(bytes) {
-                Some(rest) => bytes = rest,
-                None => continue,
-            }
-            greeting = None;
-        }
-        decoder.push(bytes);
-        loop {
-            let event = match decoder.next_frame() {
-                Ok(Some(frame)) => Event::Frame(frame),
-                Ok(None) => break,
-                Err(malformed) => {
-                    let _ = events.send(Event::LinkBroken(malformed.to_string()));
-                    return;
-                }
-            };
-            if events.send(event).is_err() {
-                return;
-            }
-        }
-    }
-}
-
-fn encode_link(mut link: Box<dyn Write + Send>, frames: &Receiver<Frame>) {
-    let mut bytes = Vec::new();
-    for frame in frames {
-        bytes.clear();
-        frame.encode(&mut bytes);
-        if link.write_all(&bytes).and_then(|()| link.flush()).is_err() {
-            return;
-        }
-    }
-}
-
-fn keep_console(
-    mut console: Box<dyn Read + Send>,
-    log: &Mutex<KernelLog>,
-    echo: Option<&'static str>,
-    events: &SyncSender<Event>,
-) {
-    let mut buffer = [0; 4096];
-    loop {
-        let count = console.read(&mut buffer).unwrap_or(0);
-        if count == 0 {
-            let _ = events.send(Event::ConsoleEnded);
-            return;
-        }
-        let mut panic = None;
-        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.push(&buffer[..count], |line| {
-            if let Some(end) = echo {
-                // Who cannot be shown the console still gets the command's output.
-                let _ = write!(io::stderr(), "{line}{end}");
-            }
-            panic = panic.take().or(panic_reason(line).map(str::to_owned));
-        });
-        drop(log);
-        if let Some(reason) = panic {
-            let _ = events.send(Event::Panicked(reason));
         }
     }
 }

@@ -79,6 +79,8 @@ pub(super) enum Event {
     ConsoleEnded,
     /// The machine ended.
     Machine(MachineEnd),
+    /// Our clock was set, or we slept.
+    ClockMoved,
     /// The time that `deadline` told has come.
     Deadline,
 }
@@ -88,6 +90,8 @@ pub(super) enum Event {
 pub(super) enum Action {
     /// Send this to the guest.
     Send(Frame),
+    /// Tell the guest what time it is.
+    TellTime,
     /// Write this to our stream, and tell with `Passed`.
     Write(Stream, Vec<u8>),
     /// Make our terminal raw, where it is not yet.
@@ -269,6 +273,11 @@ impl Session {
                 self.judge(false)
             }
             Event::Machine(end) => self.machine_ended(end, now),
+            Event::ClockMoved => match self.phase {
+                Phase::Running => vec![Action::TellTime],
+                // It is told with the greeting, or there is nobody to tell any more.
+                _ => Vec::new(),
+            },
             Event::Deadline => self.due(now),
         }
     }
@@ -304,7 +313,7 @@ impl Session {
 
     fn greeted(&mut self) -> Actions {
         self.phase = Phase::Running;
-        let mut actions = Vec::new();
+        let mut actions = vec![Action::TellTime];
         if self.start.terminal.is_some() {
             actions.push(Action::TakeTerminal);
         }

@@ -77,6 +77,7 @@ fn an_ordinary_run_ends_with_the_commands_code_after_its_output() {
     assert_eq!(
         bench.frame(Frame::Hello(VERSION)),
         [
+            Action::TellTime,
             Action::Send(Frame::Start(Start::default())),
             Action::AllowInput(WINDOW)
         ]
@@ -142,6 +143,7 @@ fn a_terminal_is_taken_when_the_command_starts_and_resized_from_then_on() {
     assert_eq!(
         bench.frame(Frame::Hello(VERSION)),
         [
+            Action::TellTime,
             Action::TakeTerminal,
             Action::Send(Frame::Start(started)),
             Action::AllowInput(WINDOW)
@@ -344,6 +346,16 @@ fn sigterm_ends_a_run_whose_output_nobody_takes_and_a_guest_that_starts_again() 
 }
 
 #[test]
+fn a_running_guest_is_told_when_the_clock_moved() {
+    let mut bench = Bench::new(Start::default(), None);
+    assert_eq!(bench.on(Event::ClockMoved), []);
+    bench.frame(Frame::Hello(VERSION));
+    assert_eq!(bench.on(Event::ClockMoved), [Action::TellTime]);
+    bench.frame(Frame::Exited(0));
+    assert_eq!(bench.on(Event::ClockMoved), []);
+}
+
+#[test]
 fn the_limit_counts_from_the_start() {
     let limit = Duration::from_secs(30);
     let mut bench = Bench::new(Start::default(), Some(limit));
@@ -421,9 +433,9 @@ fn a_reset_starts_everything_again() {
     assert_eq!(bench.die(MachineEnd::Reset), [Action::Restart]);
     assert_eq!(bench.session.deadline(), None);
     let again = bench.frame(Frame::Hello(VERSION));
-    assert!(matches!(&again[0], Action::Send(Frame::Start(start)) if start.argv == [b"sh"]));
+    assert!(matches!(&again[1], Action::Send(Frame::Start(start)) if start.argv == [b"sh"]));
     // All that was allowed before may still be read.
-    assert_eq!(again[1..], [Action::AllowInput(0)]);
+    assert_eq!(again[2..], [Action::AllowInput(0)]);
     bench.frame(Frame::Exited(5));
     let end = bench.on(Event::Machine(MachineEnd::PoweredOff));
     assert_eq!(verdict(&end), &Verdict::Exited(5));
@@ -436,7 +448,7 @@ fn what_lay_in_a_guest_that_reset_counts_no_more() {
     bench.output(Stream::Stdout, 100);
     assert_eq!(bench.die(MachineEnd::Reset), [Action::Restart]);
     let again = bench.frame(Frame::Hello(VERSION));
-    assert_eq!(again[1], Action::AllowInput(4));
+    assert_eq!(again[2], Action::AllowInput(4));
     // The new guest has its whole window, whatever the old one's output is waiting for.
     let all = vec![b'x'; WINDOW as usize];
     let write = Action::Write(Stream::Stdout, all.clone());

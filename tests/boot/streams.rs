@@ -4,6 +4,8 @@ use crate::bytes::noise;
 use crate::launcher::Program;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
+use std::thread;
+use std::time::Instant;
 
 #[test]
 fn input_goes_through_the_guest_unchanged_and_its_end_arrives() {
@@ -100,4 +102,73 @@ fn variables_and_the_directory_reach_the_command() {
     ]);
     assert_eq!(finished.code(), 0, "{finished}");
     assert_eq!(finished.text(), "/tmp\nblue green\n0\n");
+}
+
+/// Both streams at once, each whole and in order: `head` reads one to its end before the other has a reader.
+#[test]
+fn both_outputs_under_load_stay_apart() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let script = "(seq 1 40000 >&2) & seq 100001 140000; wait";
+    let finished = xlaunch.shell(script);
+    assert_eq!(finished.code(), 0, "{}", finished.complaint());
+    let counted = |from: u32| {
+        (from..from + 40_000)
+            .map(|n| format!("{n}\n"))
+            .collect::<String>()
+    };
+    assert!(
+        finished.text() == counted(100_001),
+        "standard output is not whole"
+    );
+    assert!(
+        finished.complaint() == counted(1),
+        "standard error is not whole"
+    );
+}
+
+/// As in `xlaunch run -- cat <&-`.
+#[test]
+fn an_input_that_is_closed_is_an_end_of_input() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let command = xlaunch.command(&["--", "wc", "-c"]);
+    let line = "exec \"$@\" <&-";
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", line, "sh"]).arg(command.get_program());
+    let output = shell.args(command.get_args()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "0");
+}
+
+/// As in `yes | head -c 1G | xlaunch run -- cat | sha256sum`: never more than a window is under way, and nothing is lost.
+#[test]
+fn long_a_gibibyte_goes_through_unchanged() {
+    const PARTS: u64 = 1024;
+    let Some(xlaunch) = Program::find_for_long() else {
+        return;
+    };
+    let mut running = xlaunch.start(&["--", "cat"]);
+    let mut input = running.child().stdin.take().unwrap();
+    let mut output = running.child().stdout.take().unwrap();
+    let started = Instant::now();
+    let feeder = thread::spawn(move || {
+        for part in 0..PARTS {
+            input.write_all(&noise(1 << 20, part)).unwrap();
+        }
+    });
+    let mut part = vec![0; 1 << 20];
+    for n in 0..PARTS {
+        output.read_exact(&mut part).unwrap();
+        assert!(part == noise(1 << 20, n), "MiB {n} came back changed");
+    }
+    assert_eq!(output.read(&mut part).unwrap(), 0);
+    feeder.join().unwrap();
+    let rate = PARTS as f64 / started.elapsed().as_secs_f64();
+    println!("1 GiB in and out: {rate:.1} MiB/s, the test's own work included");
+    let finished = running.finish();
+    assert_eq!(finished.code(), 0, "{finished}");
 }

@@ -4,6 +4,8 @@
 //! before it was made. It names files but opens none: that is the machine builder's step, so that a spec can be made,
 //! compared and printed in a test without touching the host.
 
+use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// One kibibyte.
@@ -59,13 +61,61 @@ pub struct MachineSpec {
 }
 
 /// What a network interface is plugged into.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Net {
     /// Nothing: the guest sees no carrier.
     #[default]
     Nothing,
+    /// A network in user space, from which the outside is reached.
+    User(UserNet),
     /// A cable that brings every frame back, which only tests want.
     Loop,
+}
+
+/// A network in user space.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserNet {
+    /// The guest's gateway is the host's loopback.
+    pub allow_host: bool,
+    /// The guest's ports that can be reached from the host.
+    pub publish: Vec<Publish>,
+}
+
+/// A port of the guest's that is reached at a port of the host's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Publish {
+    /// Where on the host. Port 0: any that is free.
+    pub host: SocketAddr,
+    /// The guest's port.
+    pub guest: u16,
+    /// Of which protocol.
+    pub protocol: Protocol,
+}
+
+/// A protocol with ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl fmt::Display for Publish {
+    /// As it is typed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}{}", self.host, self.guest, self.protocol)
+    }
+}
+
+impl fmt::Display for Protocol {
+    /// As it is typed behind a port.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "",
+            Self::Udp => "/udp",
+        })
+    }
 }
 
 /// A file for a multiboot kernel.
@@ -112,9 +162,9 @@ pub enum Image {
     File(PathBuf),
 }
 
-impl std::fmt::Debug for Image {
+impl fmt::Debug for Image {
     /// Without the megabytes.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bundled(bytes) => write!(f, "Bundled({} bytes)", bytes.len()),
             Self::File(path) => write!(f, "File({path:?})"),

@@ -1,7 +1,7 @@
 //! What the host's (and the guest's) operating system offers that the standard library lacks.
 //!
 //! Everything takes and gives owned or borrowed descriptors, so no call here can touch a descriptor that it was not
-//! given. `poll`, `process`, `pty`, `signal` and `thread` are the same on macOS and Linux; `boot`
+//! given. `poll`, `process`, `pty`, `signal`, `socket` and `thread` are the same on macOS and Linux; `boot`
 //! and `network` are what only a Linux init needs.
 
 #[cfg(target_os = "linux")]
@@ -12,6 +12,7 @@ pub mod poll;
 pub mod process;
 pub mod pty;
 pub mod signal;
+pub mod socket;
 pub mod thread;
 
 use std::io;

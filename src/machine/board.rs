@@ -12,6 +12,7 @@ use crate::chipset::pm::PmPort;
 use crate::chipset::power::{Power, PowerSwitch};
 use crate::engine::Platform;
 use crate::pci::{MsiSink, PirqSink, Root};
+use crate::spec::Publish;
 
 /// The machine's time: nanoseconds since it was built. It never stands still and never runs backwards.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +67,8 @@ pub(super) struct Board {
     pub(super) pm: Arc<Slot<PmPort>>,
     /// Everything with a reset of its own.
     pub(super) devices: Vec<Arc<Slot<dyn Device>>>,
+    /// The guest's ports that can be reached from the host, and where.
+    pub(super) published: Vec<Publish>,
 }
 
 impl Board {

@@ -16,6 +16,7 @@ use super::threads::Machine;
 use crate::ahci;
 use crate::backend::console::{PortEnd, serial_line};
 use crate::backend::disk::Disk;
+use crate::backend::net::user::User;
 use crate::backend::net::{self, Loop, Mac, Network, Null, Offloads};
 use crate::bus::map::{Builder as MapBuilder, Space, Widths};
 use crate::bus::{Device, Line, Slot, Timers};
@@ -31,7 +32,7 @@ use crate::chipset::uart::SerialPort;
 use crate::engine::{Engine, Refusal, choose};
 use crate::layout::{self, Span, irq, port, slot};
 use crate::pci::{self, Function, HostBridge, LpcBridge, Plug};
-use crate::spec::{self, DiskAccess, MachineSpec, MemorySize};
+use crate::spec::{self, DiskAccess, MachineSpec, MemorySize, Publish};
 use crate::virtio::{Blk, Model, Net, Rnd, VirtioPci};
 
 /// What leads out of the machine.
@@ -123,8 +124,10 @@ pub(super) fn board(
         let name = format!("xlaunch-{slot}");
         wiring.virtio(slot, Arc::new(Blk::new(disk, &name, queues)), ram)?;
     }
-    let net = Net::new(network(spec.net), random_mac()?);
-    wiring.virtio(slot::NET, Arc::new(net), ram)?;
+    let mac = random_mac()?;
+    let (network, published) = network(&spec.net, mac)?;
+    wiring.published = published;
+    wiring.virtio(slot::NET, Arc::new(Net::new(network, mac)), ram)?;
     wiring.virtio(slot::RND, Arc::new(Rnd::default()), ram)?;
     wiring.ahci(media.drives, ram)?;
     let link = Net::new(cables.link, layout::LINK_MAC);
@@ -183,11 +186,18 @@ fn disk_slots(count: usize) -> Result<Vec<u8>, BuildError> {
         .collect())
 }
 
-fn network(net: spec::Net) -> Arc<dyn Network> {
-    match net {
+/// What the interface is plugged into, and the ports that are published on it.
+fn network(net: &spec::Net, mac: Mac) -> Result<(Arc<dyn Network>, Vec<Publish>), BuildError> {
+    let network: Arc<dyn Network> = match net {
         spec::Net::Nothing => Arc::new(Null::Unplugged),
         spec::Net::Loop => Arc::new(Loop::new(Offloads::all(), net::MTU)),
-    }
+        spec::Net::User(user) => {
+            let user = User::open(user, mac)?;
+            let published = user.published().to_vec();
+            return Ok((Arc::new(user), published));
+        }
+    };
+    Ok((network, Vec::new()))
 }
 
 /// A locally administered address of one station (IEEE 802, 8.4), so that two sandboxes can share a network.
@@ -218,6 +228,7 @@ struct Wiring {
     map: MapBuilder,
     pci: pci::Builder,
     devices: Vec<Arc<Slot<dyn Device>>>,
+    published: Vec<Publish>,
 }
 
 impl Wiring {
@@ -232,6 +243,7 @@ impl Wiring {
             map: MapBuilder::new(),
             pci: pci::Builder::new(),
             devices: Vec::new(),
+            published: Vec::new(),
         }
     }
 
@@ -407,6 +419,7 @@ impl Wiring {
             root,
             pm,
             devices: self.devices,
+            published: self.published,
         })
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use crate::backend::disk::OpenError;
+use crate::backend::net::user as net;
 use crate::boot::error::Error as BootError;
 use crate::bus::map::Overlap;
 use crate::engine::Refusal;
@@ -23,6 +24,8 @@ pub enum BuildError {
     Boot(BootError),
     /// A disk image.
     Disk(OpenError),
+    /// The network.
+    Net(net::OpenError),
     /// More disks than slots.
     TooManyDisks(usize),
     /// More drives than ports.
@@ -51,6 +54,7 @@ impl fmt::Display for BuildError {
             ),
             Self::Boot(error) => error.fmt(f),
             Self::Disk(error) => error.fmt(f),
+            Self::Net(error) => error.fmt(f),
             Self::TooManyDisks(count) => write!(
                 f,
                 "cannot attach {count} disks: the machine has room for {}; name fewer",
@@ -91,6 +95,12 @@ impl From<BootError> for BuildError {
 impl From<OpenError> for BuildError {
     fn from(error: OpenError) -> Self {
         Self::Disk(error)
+    }
+}
+
+impl From<net::OpenError> for BuildError {
+    fn from(error: net::OpenError) -> Self {
+        Self::Net(error)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::chipset::power::Power;
 use crate::engine::Engine;
 use crate::engine::run::{Ended, Processor};
 use crate::firmware::mtrr;
+use crate::spec::Publish;
 use crate::x86::regs::Regs;
 
 /// How a machine ended.
@@ -140,6 +141,11 @@ impl Machine {
         state.round += 1;
         shared.changed.notify_all();
         Ok(())
+    }
+
+    /// The guest's ports that can be reached from the host, and where.
+    pub fn published(&self) -> &[Publish] {
+        &self.shared.board.published
     }
 
     /// How many instructions all CPUs have executed until they last left their loops.

@@ -7,6 +7,7 @@ use crate::backend::disk::Disk;
 use crate::backend::pty;
 use crate::machine::{self, Cables, Machine, Outcome};
 use crate::sandbox::{self, Line, Lines, MachineEnd, Streams, Verdict, Wiring, own_init};
+use crate::spec::{Net, Publish};
 use guest::protocol::Window;
 use hvf_sys::os::signal::{self, Signal};
 use hvf_sys::tty;
@@ -66,6 +67,9 @@ fn prepare(meant: &Meant) -> Result<(Wiring, Streams), String> {
         .map_or(Ok(()), Disk::check_root)
         .map_err(|error| error.to_string())?;
     let machine = machine::build(&meant.machine, cables).map_err(|error| error.to_string())?;
+    for published in chosen(&meant.machine.net, machine.published()) {
+        say(&format!("the guest's port {published}"));
+    }
     if meant.machine.pci_uart {
         let name = pty::attach(sent, received).map_err(|error| {
             format!("cannot open a pseudo-terminal for --pci-uart: {error}; leave --pci-uart out")
@@ -81,6 +85,18 @@ fn prepare(meant: &Meant) -> Result<(Wiring, Streams), String> {
     let lines = launched.lines((console, keyboard), (from_guest, to_guest))?;
     let machine = Arc::new(launched);
     Ok((Wiring { lines, machine }, streams))
+}
+
+/// The published ports whose place on the host was left open, each with where it is.
+fn chosen(net: &Net, published: &[Publish]) -> Vec<String> {
+    let Net::User(user) = net else {
+        return Vec::new();
+    };
+    let asked = user.publish.iter().zip(published);
+    asked
+        .filter(|(asked, _)| asked.host.port() == 0)
+        .map(|(_, it)| format!("{}{} is at {}", it.guest, it.protocol, it.host))
+        .collect()
 }
 
 /// The machine as its session sees it: its lines' calls last as long as its rounds.
@@ -155,4 +171,35 @@ fn tell(meant: &Meant, verdict: &Verdict, kernel_log: &[String]) -> u8 {
         say(&sentence);
     }
     verdict.code()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{Protocol, UserNet};
+
+    #[test]
+    fn only_ports_that_were_chosen_are_said() {
+        let publish = |host: &str, protocol| Publish {
+            host: host.parse().unwrap(),
+            guest: 80,
+            protocol,
+        };
+        let net = Net::User(UserNet {
+            allow_host: false,
+            publish: vec![
+                publish("127.0.0.1:8080", Protocol::Tcp),
+                publish("127.0.0.1:0", Protocol::Tcp),
+                publish("[::1]:0", Protocol::Udp),
+            ],
+        });
+        let published = [
+            publish("127.0.0.1:8080", Protocol::Tcp),
+            publish("127.0.0.1:4000", Protocol::Tcp),
+            publish("[::1]:5000", Protocol::Udp),
+        ];
+        let said = chosen(&net, &published);
+        assert_eq!(said, ["80 is at 127.0.0.1:4000", "80/udp is at [::1]:5000"]);
+        assert!(chosen(&Net::Nothing, &[]).is_empty());
+    }
 }

@@ -11,7 +11,7 @@ use super::values;
 use crate::sandbox::Plan;
 use crate::spec::{
     CpuCount, DRIVES_MAX, Disk, DiskAccess, Drive, Engine, Image, MachineSpec, MemorySize, Module,
-    Net,
+    Net, UserNet,
 };
 use guest::protocol::{PAYLOAD_MAX, Start, Window};
 use std::ffi::OsString;
@@ -85,7 +85,7 @@ fn understand(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Result<Mean
         cmdline: cmdline(run)?,
         disks: disks(run)?,
         drives: drives(run)?,
-        net: Net::default(),
+        net: net(run)?,
         pci_uart: run.pci_uart,
     };
     check_keep(run, &machine)?;
@@ -118,7 +118,12 @@ pub(super) fn described(run: &Run) -> Result<MachineSpec, Usage> {
         variable: &|_| None,
         file: &|_, _| Err(io::ErrorKind::NotFound.into()),
     };
-    meant(run, Vec::new(), &host).map(|meant| meant.machine)
+    // Nothing of it is opened.
+    let unplugged = |meant: Meant| MachineSpec {
+        net: Net::Nothing,
+        ..meant.machine
+    };
+    meant(run, Vec::new(), &host).map(unplugged)
 }
 
 fn or_default<T>(
@@ -191,6 +196,28 @@ fn drives(run: &Run) -> Result<Vec<Drive>, Usage> {
         )));
     }
     Ok(drives)
+}
+
+/// What the network interface is plugged into. What only the user-mode network can do is refused with another.
+fn net(run: &Run) -> Result<Net, Usage> {
+    let net = or_default(run.net.clone(), values::net, Net::User(UserNet::default()))?;
+    let Net::User(_) = net else {
+        let only_user = [
+            ("--publish", !run.publish.is_empty()),
+            ("--allow-host", run.allow_host),
+        ];
+        return match only_user.into_iter().find(|(_, given)| *given) {
+            Some((flag, _)) => Err(Usage::new(format!(
+                "{flag} needs --net user; leave one of the two out"
+            ))),
+            None => Ok(net),
+        };
+    };
+    let publish = run.publish.iter().map(|text| values::publish(text));
+    Ok(Net::User(UserNet {
+        allow_host: run.allow_host,
+        publish: publish.collect::<Result<_, _>>()?,
+    }))
 }
 
 /// Refuses `--keep` where nothing would be kept.
@@ -363,6 +390,7 @@ mod tests {
         assert_eq!(meant.machine.cmdline, "console=ttyS0 panic=-1 quiet");
         assert_eq!(meant.machine.disks, []);
         assert!(!meant.machine.pci_uart);
+        assert_eq!(meant.machine.net, Net::User(UserNet::default()));
         assert_eq!(meant.plan.start, Start::default());
         assert_eq!((meant.plan.limit, meant.plan.show_console), (None, false));
     }
@@ -499,6 +527,38 @@ mod tests {
         for nothing in [disks(None, &[]), disks(None, &["a:ro"])] {
             let complaint = nothing.unwrap_err().to_string();
             assert!(complaint.contains("--keep has no disk"), "{complaint}");
+        }
+    }
+
+    #[test]
+    fn networks_have_what_belongs_to_them() {
+        let net = |net: Option<&str>, publish: &[&str], allow_host| {
+            let run = Run {
+                net: net.map(str::to_owned),
+                publish: publish.iter().map(|&text| text.to_owned()).collect(),
+                allow_host,
+                ..Run::default()
+            };
+            meant(&run, Vec::new(), &host()).map(|it| it.machine.net)
+        };
+        assert_eq!(net(Some("none"), &[], false), Ok(Net::Nothing));
+        let Ok(Net::User(user)) = net(Some("user"), &["8080:80", "0:53/udp"], true) else {
+            panic!("a network in user space")
+        };
+        let typed: Vec<String> = user.publish.iter().map(|it| it.to_string()).collect();
+        assert_eq!(typed, ["127.0.0.1:8080:80", "127.0.0.1:0:53/udp"]);
+        assert!(user.allow_host);
+        for (publish, allow_host, flag) in [
+            (&["1:1"][..], false, "--publish"),
+            (&[], true, "--allow-host"),
+        ] {
+            let complaint = net(Some("none"), publish, allow_host)
+                .unwrap_err()
+                .to_string();
+            assert!(
+                complaint.starts_with(&format!("{flag} needs --net user")),
+                "{complaint}"
+            );
         }
     }
 

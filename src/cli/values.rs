@@ -2,9 +2,11 @@
 
 use super::usage::Usage;
 use crate::spec::{
-    CPUS_MAX, CpuCount, Disk, DiskAccess, Engine, GIB, KIB, MEMORY_MAX, MEMORY_MIN, MIB, MemorySize,
+    CPUS_MAX, CpuCount, Disk, DiskAccess, Engine, GIB, KIB, MEMORY_MAX, MEMORY_MIN, MIB,
+    MemorySize, Net, Protocol, Publish, UserNet,
 };
 use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -192,6 +194,53 @@ pub(super) fn user(text: &str) -> Result<Vec<u8>, Usage> {
     Ok(text.as_bytes().to_vec())
 }
 
+/// `--net`.
+pub(super) fn net(text: &str) -> Result<Net, Usage> {
+    match text {
+        "user" => Ok(Net::User(UserNet::default())),
+        "none" => Ok(Net::Nothing),
+        _ => Err(Usage::value("--net", text, "user or none")),
+    }
+}
+
+/// `--publish`: `[IP:]HOST:GUEST[/udp]`, an IPv6 address in brackets, ports by their numbers.
+pub(super) fn publish(text: &str) -> Result<Publish, Usage> {
+    let read = || {
+        let (ports, protocol) = match text.rsplit_once('/') {
+            Some((ports, "tcp")) => (ports, Protocol::Tcp),
+            Some((ports, "udp")) => (ports, Protocol::Udp),
+            Some(_) => return None,
+            None => (text, Protocol::Tcp),
+        };
+        let (host, guest) = ports.rsplit_once(':')?;
+        let guest = port(guest).filter(|guest| *guest > 0)?;
+        let (ip, host) = match host.rsplit_once(':') {
+            Some((ip, host)) => (address(ip)?, host),
+            None => (Ipv4Addr::LOCALHOST.into(), host),
+        };
+        let host = SocketAddr::new(ip, port(host)?);
+        Some(Publish {
+            host,
+            guest,
+            protocol,
+        })
+    };
+    let wanted = "[IP:]HOST:GUEST[/udp], such as 8080:80, 0.0.0.0:2222:22 or 5353:53/udp";
+    read().ok_or_else(|| Usage::value("--publish", text, wanted))
+}
+
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    match bare {
+        Some(bare) => bare.parse::<Ipv6Addr>().ok().map(IpAddr::from),
+        None => text.parse::<Ipv4Addr>().ok().map(IpAddr::from),
+    }
+}
+
+fn port(text: &str) -> Option<u16> {
+    unsigned(text).and_then(|number| u16::try_from(number).ok())
+}
+
 /// Digits only: `parse` would take a plus sign.
 fn unsigned(digits: &str) -> Option<u64> {
     let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -280,6 +329,51 @@ mod tests {
         for wrong in ["", ":ro", ":rw"] {
             let error = disk("--disk", wrong, keep).unwrap_err().to_string();
             assert!(error.contains(&format!("--disk '{wrong}'")), "{error}");
+        }
+    }
+
+    #[test]
+    fn networks_have_names() {
+        assert_eq!(net("user"), Ok(Net::User(UserNet::default())));
+        assert_eq!(net("none"), Ok(Net::Nothing));
+        let error = net("bridge").unwrap_err().to_string();
+        assert!(error.contains("--net 'bridge'"), "{error}");
+    }
+
+    #[test]
+    fn ports_are_published_at_an_address() {
+        let read = |text| publish(text).map(|it| it.to_string());
+        for (text, expected) in [
+            ("8080:80", "127.0.0.1:8080:80"),
+            ("0:80", "127.0.0.1:0:80"),
+            ("8080:80/tcp", "127.0.0.1:8080:80"),
+            ("5353:53/udp", "127.0.0.1:5353:53/udp"),
+            ("0.0.0.0:65535:65535", "0.0.0.0:65535:65535"),
+            ("[::1]:1:2/udp", "[::1]:1:2/udp"),
+        ] {
+            assert_eq!(read(text), Ok(expected.to_owned()), "{text}");
+        }
+        for wrong in [
+            "",
+            "80",
+            ":",
+            "80:",
+            ":80",
+            "80:0",
+            "65536:80",
+            "80:65536",
+            "+1:80",
+            "a:80",
+            "80:80/sctp",
+            "80:80/",
+            "::1:80:80",
+            "[127.0.0.1]:80:80",
+            "localhost:80:80",
+            "1.2.3:80:80",
+            "1.2.3.4:5:80:80",
+        ] {
+            let error = publish(wrong).unwrap_err().to_string();
+            assert!(error.contains(&format!("--publish '{wrong}'")), "{error}");
         }
     }
 

@@ -23,4 +23,5 @@ mod parsers;
 mod streams;
 mod stress;
 mod terminal;
+mod user_net;
 mod vmlinux;

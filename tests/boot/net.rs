@@ -40,7 +40,7 @@ fn both_interfaces_work(arguments: &[&str]) -> Vec<String> {
     let Some(xlaunch) = Program::find() else {
         return Vec::new();
     };
-    let arguments = [arguments, &["--", "sh", "-c", SCRIPT]].concat();
+    let arguments = [arguments, &["--net=none", "--", "sh", "-c", SCRIPT]].concat();
     let finished = xlaunch.run(&arguments);
     let text = finished.text();
     let lines: Vec<&str> = text.lines().collect();

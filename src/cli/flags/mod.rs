@@ -115,6 +115,7 @@ pub(super) enum Completion {
 pub(super) enum Section {
     Machine,
     Disks,
+    Network,
     Command,
     Kernel,
     Output,
@@ -122,9 +123,10 @@ pub(super) enum Section {
 
 impl Section {
     /// All of them, in the help's order.
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Machine,
         Self::Disks,
+        Self::Network,
         Self::Command,
         Self::Kernel,
         Self::Output,
@@ -135,6 +137,7 @@ impl Section {
         match self {
             Self::Machine => "Machine",
             Self::Disks => "Disks",
+            Self::Network => "Network",
             Self::Command => "Command",
             Self::Kernel => "Kernel",
             Self::Output => "Output",

@@ -2,7 +2,7 @@
 
 use super::Completion::{Directory, File, Nothing, Variable, Words};
 use super::Place::{Habit, Many, One, Switch};
-use super::Section::{Command, Disks, Kernel, Machine, Output};
+use super::Section::{Command, Disks, Kernel, Machine, Network, Output};
 use super::complete::SHELLS;
 use super::{Flag, Operand, Verb, VerbRow};
 
@@ -24,6 +24,9 @@ pub(in crate::cli) struct Run {
     pub(in crate::cli) cdroms: Vec<String>,
     pub(in crate::cli) keep: bool,
     pub(in crate::cli) init: bool,
+    pub(in crate::cli) net: Option<String>,
+    pub(in crate::cli) publish: Vec<String>,
+    pub(in crate::cli) allow_host: bool,
     pub(in crate::cli) timeout: Option<String>,
     pub(in crate::cli) stop_timeout: Option<String>,
     pub(in crate::cli) user: Option<String>,
@@ -131,6 +134,39 @@ pub(in crate::cli) const FLAGS: &[Flag] = &[
         help: "write the guest's changes to the images themselves, but for those with :ro",
         section: Disks,
         example: Some("xlaunch run --keep disk.img"),
+        variable: None,
+        completion: Nothing,
+        verbs: RUN,
+    },
+    Flag {
+        name: "net",
+        letter: None,
+        place: One("KIND", |run| &mut run.net),
+        help: "the network: user, which needs no privilege, or none (default user)",
+        section: Network,
+        example: Some("xlaunch run --net none disk.img"),
+        variable: Some("XLAUNCH_NET"),
+        completion: Words(&["user", "none"]),
+        verbs: RUN,
+    },
+    Flag {
+        name: "publish",
+        letter: Some('p'),
+        place: Many("[IP:]HOST:GUEST[/udp]", |run| &mut run.publish),
+        help: "lead a port of the host's, at 127.0.0.1 or IP, to one of the guest's; HOST 0 is any that is free, which is said on standard error",
+        section: Network,
+        example: Some("xlaunch run -p 8080:80 disk.img -- nginx"),
+        variable: None,
+        completion: Nothing,
+        verbs: RUN,
+    },
+    Flag {
+        name: "allow-host",
+        letter: None,
+        place: Switch(|run| &mut run.allow_host),
+        help: "let the guest reach the host's own 127.0.0.1, at the gateway's address 10.0.2.2",
+        section: Network,
+        example: Some("xlaunch run --allow-host -- wget http://10.0.2.2:8000/"),
         variable: None,
         completion: Nothing,
         verbs: RUN,
@@ -349,6 +385,7 @@ pub(in crate::cli) const VERBS: &[VerbRow] = &[
         notes: &[
             "The command and its arguments stand behind --. Without one, a login shell starts.",
             "In a terminal, Ctrl-] three times within a second leaves the sandbox.",
+            "The network is of the launcher's own making: the guest is 10.0.2.15 and reaches what the host does, but nothing that the host keeps to itself.",
             "Signals go to the command, or where it has a terminal end the sandbox. SIGTERM is the power button: the command gets it, and the guest is powered off --stop-timeout later; a second one ends everything at once.",
         ],
     },

@@ -268,9 +268,10 @@ impl<R: Read + Send, W: Write + Send> Connection<R, W> {
 
     /// Sends the answer to a request, if it gets one, and to the flushes that wait for it.
     fn send(&self, tag: u16, answer: Option<(u8, Result<(), Errno>)>, reply: &mut Reply) {
-        // The client may use the tag again as soon as it has the answer.
-        let mut flushes = locked(&self.pending).remove(&tag).unwrap_or_default();
+        // First the writer: a flush that finds the request answered must not overtake the answer. The client may use
+        // the tag again as soon as it has that.
         let mut writer = locked(&self.writer);
+        let mut flushes = locked(&self.pending).remove(&tag).unwrap_or_default();
         let mut written = match answer {
             Some((kind, result)) => writer.write_all(reply.finish(kind, tag, result)),
             None => Ok(()),

@@ -2,7 +2,7 @@
 //!
 //! Everything takes and gives owned or borrowed descriptors, so no call here can touch a descriptor that it was not
 //! given. `poll`, `process`, `pty`, `signal`, `socket` and `thread` are the same on macOS and Linux; `boot`
-//! and `network` are what only a Linux init needs.
+//! and `network` are what only a Linux init needs, `tap` is Linux's alone.
 
 #[cfg(target_os = "linux")]
 pub mod boot;
@@ -13,6 +13,8 @@ pub mod process;
 pub mod pty;
 pub mod signal;
 pub mod socket;
+#[cfg(target_os = "linux")]
+pub mod tap;
 pub mod thread;
 
 use std::io;

@@ -13,9 +13,13 @@
 mod checksum;
 mod finish;
 mod headers;
+pub mod link;
 mod loopback;
 mod null;
+#[cfg(target_os = "linux")]
+pub mod tap;
 pub mod user;
+pub mod vnet;
 
 pub use finish::{Malformed, finish};
 pub use loopback::Loop;
@@ -259,6 +263,8 @@ fn put(ram: &Ram, pieces: &[Piece], bytes: &[u8]) -> Result<(), OutsideRam> {
     Ok(())
 }
 
+#[cfg(test)]
+pub(crate) mod cable;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -1,76 +1,22 @@
 //! The header before every frame, `virtio_net_hdr` (5.1.6), in the form of version 1: `num_buffers` is always there.
 
-use crate::backend::net::{Checksum, Ip, Malformed, Offload, Segments};
+pub(super) use crate::backend::net::vnet::TCP_MAX;
+use crate::backend::net::{Malformed, Offload, vnet};
 
 /// Bytes of the header.
-pub(super) const LEN: usize = 12;
+pub(super) const LEN: usize = vnet::LEN + 2;
 
-/// The most bytes of TCP's header.
-pub(super) const TCP_MAX: usize = 60;
-
-/// `flags`.
-const NEEDS_CSUM: u8 = 1;
-const DATA_VALID: u8 = 2;
-
-/// `gso_type`.
-const GSO_NONE: u8 = 0;
-const GSO_TCPV4: u8 = 1;
-const GSO_TCPV6: u8 = 4;
-const GSO_ECN: u8 = 0x80;
-
-/// What a driver's header leaves to be done. `hdr_len` is not believed, as 5.1.6.2.2 says.
+/// What a driver's header leaves to be done.
 pub(super) fn read(raw: &[u8; LEN]) -> Result<Offload, Malformed> {
-    let word = |at: usize| u16::from_le_bytes([raw[at], raw[at + 1]]);
-    let (flags, kind) = (raw[0], raw[1]);
-    let checksum = if flags & NEEDS_CSUM != 0 {
-        Checksum::Partial {
-            start: word(6),
-            offset: word(8),
-        }
-    } else {
-        Checksum::Complete
-    };
-    let ip = match kind & !GSO_ECN {
-        GSO_NONE => None,
-        GSO_TCPV4 => Some(Ip::V4),
-        GSO_TCPV6 => Some(Ip::V6),
-        _ => return Err(Malformed),
-    };
-    let segments = ip.map(|ip| Segments {
-        ip,
-        size: word(4),
-        ecn: kind & GSO_ECN != 0,
-    });
-    Ok(Offload { checksum, segments })
+    let mut common = [0; vnet::LEN];
+    common.copy_from_slice(&raw[..vnet::LEN]);
+    vnet::read(&common)
 }
 
 /// The header of a frame of `len` bytes that lies in so many buffers of the driver's.
 pub(super) fn write(offload: Offload, len: usize, buffers: u16) -> [u8; LEN] {
     let mut raw = [0; LEN];
-    let mut put = |at: usize, value: u16| raw[at..at + 2].copy_from_slice(&value.to_le_bytes());
-    let flags = match offload.checksum {
-        Checksum::Complete => 0,
-        Checksum::Valid => DATA_VALID,
-        Checksum::Partial { start, offset } => {
-            put(6, start);
-            put(8, offset);
-            NEEDS_CSUM
-        }
-    };
-    let mut kind = GSO_NONE;
-    if let Some(segments) = offload.segments
-        && let Checksum::Partial { start, .. } = offload.checksum
-    {
-        // `hdr_len`: not less than the headers (5.1.6.4.1).
-        put(2, (usize::from(start) + TCP_MAX).min(len) as u16);
-        put(4, segments.size);
-        kind = match segments.ip {
-            Ip::V4 => GSO_TCPV4,
-            Ip::V6 => GSO_TCPV6,
-        };
-        kind |= if segments.ecn { GSO_ECN } else { 0 };
-    }
-    put(10, buffers);
-    raw[..2].copy_from_slice(&[flags, kind]);
+    raw[..vnet::LEN].copy_from_slice(&vnet::write(offload, len));
+    raw[vnet::LEN..].copy_from_slice(&buffers.to_le_bytes());
     raw
 }

@@ -16,7 +16,7 @@ const OWED_MAX: u8 = 3;
 pub(super) struct Inbound {
     /// What has not yet been read.
     pub(super) ring: Ring,
-    irs: Seq,
+    pub(super) irs: Seq,
     /// The number that is expected next.
     pub(super) next: Seq,
     /// The number behind the window that the peer was told of.

@@ -124,7 +124,9 @@ impl Outbound {
     /// Begins anew with what is not acknowledged.
     pub(super) fn rewind(&mut self) {
         self.next = self.una;
-        self.burst = self.mss;
+        if self.window > 0 {
+            self.burst = self.mss;
+        }
         self.probe = true;
         (self.again, self.recover, self.duplicates) = (false, None, 0);
     }

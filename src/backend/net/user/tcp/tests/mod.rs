@@ -1,6 +1,7 @@
 //! Two connections on a channel of the test's, and one connection against segments written by hand.
 
 mod channel;
+mod table;
 
 use std::time::Duration;
 

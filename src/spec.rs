@@ -191,13 +191,15 @@ pub enum Drive {
 }
 
 /// What becomes of what a guest writes to a disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum DiskAccess {
     /// It is gone when the machine ends; the image never changes.
     #[default]
     ThrowAway,
     /// It goes to the image.
     Keep,
+    /// It goes to an overlay that has this name, and the image never changes.
+    Overlay(PathBuf),
     /// There is nothing: the guest sees a disk that it cannot write to.
     ReadOnly,
 }

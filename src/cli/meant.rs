@@ -99,7 +99,7 @@ fn understand(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Result<Mean
             .as_deref()
             .map(values::stop_timeout)
             .transpose()?,
-        keep: run.keep,
+        keep: run.keep || run.overlay.is_some(),
         own_init: run.init,
         show_console: run.verbose,
     };
@@ -171,18 +171,27 @@ fn modules(run: &Run) -> Result<Vec<Module>, Usage> {
 fn disks(run: &Run) -> Result<Vec<Disk>, Usage> {
     let access = access(run);
     let path = run.disk.as_deref().map(|path| named("disk image", path));
-    let root = path.map(|path| path.map(|path| Disk { path, access }));
+    let over = run.overlay.as_deref();
+    let over = over.map(|path| named("--overlay", path)).transpose()?;
+    check_overlay(run)?;
+    let root_access = over.map_or_else(|| access.clone(), DiskAccess::Overlay);
+    let root = path.map(|path| {
+        path.map(|path| Disk {
+            path,
+            access: root_access,
+        })
+    });
     let others = run
         .disks
         .iter()
-        .map(|text| values::disk("--disk", text, access));
+        .map(|text| values::disk("--disk", text, access.clone()));
     root.into_iter().chain(others).collect()
 }
 
 /// The drives of the AHCI controller.
 fn drives(run: &Run) -> Result<Vec<Drive>, Usage> {
     let access = access(run);
-    let disk = |text: &String| values::disk("--ahci-disk", text, access).map(Drive::Disk);
+    let disk = |text: &String| values::disk("--ahci-disk", text, access.clone()).map(Drive::Disk);
     let cd = |text: &String| values::disc("--cdrom", text).map(Drive::Cd);
     let disks = run.ahci_disks.iter().map(disk);
     let drives: Vec<Drive> = disks
@@ -251,6 +260,19 @@ fn check_init(run: &Run, command: &[OsString]) -> Result<(), Usage> {
         return Ok(());
     };
     Err(Usage::new(wrong))
+}
+
+/// Refuses `--overlay` where it has nothing to lie over, and with what says otherwise where changes go.
+fn check_overlay(run: &Run) -> Result<(), Usage> {
+    let wrong = match run.overlay {
+        None => return Ok(()),
+        Some(_) if run.keep => "--overlay and --keep both say where changes go; give one of them",
+        Some(_) if run.disk.is_none() => {
+            "--overlay has no image to lie over; name a disk image, or leave --overlay out"
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(Usage::new(wrong.to_owned()))
 }
 
 /// What becomes of changes to disks for which nothing else is said.
@@ -515,11 +537,11 @@ mod tests {
         let found = disks(Some("root:ro"), &["a", "b:ro", "c:ro:rw"]).unwrap();
         let found: Vec<_> = found
             .iter()
-            .map(|disk| (disk.path.to_str().unwrap(), disk.access))
+            .map(|disk| (disk.path.to_str().unwrap(), disk.access.clone()))
             .collect();
         let expected = [
-            ("root:ro", keep),
-            ("a", keep),
+            ("root:ro", keep.clone()),
+            ("a", keep.clone()),
             ("b", refuse),
             ("c:ro", keep),
         ];
@@ -559,6 +581,48 @@ mod tests {
                 complaint.starts_with(&format!("{flag} needs --net user")),
                 "{complaint}"
             );
+        }
+    }
+
+    #[test]
+    fn an_overlay_lies_over_the_root_alone() {
+        let run = Run {
+            disk: some("root"),
+            disks: vec!["a".to_owned()],
+            overlay: some("o"),
+            ..Run::default()
+        };
+        let found = meant(&run, Vec::new(), &host()).unwrap();
+        let accesses: Vec<_> = found.machine.disks.iter().map(|it| &it.access).collect();
+        let over = DiskAccess::Overlay("o".into());
+        assert_eq!(accesses, [&over, &DiskAccess::ThrowAway]);
+        // The guest is to leave its file system clean.
+        assert!(found.plan.keep);
+        for (run, expected) in [
+            (
+                Run {
+                    keep: true,
+                    ..run.clone()
+                },
+                "give one of them",
+            ),
+            (
+                Run {
+                    disk: None,
+                    ..run.clone()
+                },
+                "no image to lie over",
+            ),
+            (
+                Run {
+                    overlay: some(""),
+                    ..run
+                },
+                "--overlay",
+            ),
+        ] {
+            let complaint = complaint(&run, &host());
+            assert!(complaint.contains(expected), "{complaint}");
         }
     }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::foreign::{Kind, Remedy};
 use super::image::BYTES_MAX;
 use super::lock::Holder;
+use super::named::Defect;
 use crate::spec::DiskAccess;
 
 /// Why an image cannot be opened.
@@ -30,14 +31,20 @@ pub(super) enum Trouble {
     /// Somebody uses it, and whether it was to be written.
     InUse(Holder, bool),
     NoOverlay(PathBuf, io::Error),
+    /// The named overlay, and what is wrong with it.
+    Overlay(PathBuf, Defect),
 }
 
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Trouble::Overlay(path, defect) = &self.trouble {
+            write!(f, "cannot open overlay '{}': ", path.display())?;
+            return overlay(&self.path, defect, f);
+        }
         write!(f, "cannot open disk image '{}': ", self.path.display())?;
-        match self.trouble {
+        match &self.trouble {
             Trouble::Foreign(kind) => foreign(&self.path, kind, f),
-            ref trouble => trouble.fmt(f),
+            trouble => trouble.fmt(f),
         }
     }
 }
@@ -45,7 +52,7 @@ impl fmt::Display for OpenError {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Open(e, access) => open(e, *access, f),
+            Self::Open(e, access) => open(e, access, f),
             Self::Directory => write!(f, "it is a directory; name a raw image file"),
             Self::NotAnImage => write!(
                 f,
@@ -63,6 +70,7 @@ impl fmt::Display for Trouble {
                  lengthen it with truncate -s %512, or leave --keep out"
             ),
             Self::InUse(holder, write) => in_use(*holder, *write, f),
+            Self::Overlay(path, _) => write!(f, "its overlay '{}' is wrong", path.display()),
             Self::NoOverlay(dir, e) => write!(
                 f,
                 "no temporary file for its changes can be made in '{}' ({e}); set TMPDIR to a directory with room",
@@ -72,7 +80,7 @@ impl fmt::Display for Trouble {
     }
 }
 
-fn open(error: &io::Error, access: DiskAccess, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn open(error: &io::Error, access: &DiskAccess, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
     match (error.kind(), access) {
         (NotFound, _) => write!(f, "there is no such file; check the path"),
@@ -86,6 +94,55 @@ fn open(error: &io::Error, access: DiskAccess, f: &mut fmt::Formatter<'_>) -> fm
             "the host uses this device; unmount it, or leave --keep out"
         ),
         _ => write!(f, "{error}; name a raw image that can be read"),
+    }
+}
+
+/// What is wrong with the overlay of an image.
+fn overlay(image: &Path, defect: &Defect, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let image = image.display();
+    match defect {
+        Defect::Host(e) => write!(f, "{e}; name a file that can be made or written"),
+        Defect::NotAFile => write!(f, "it is not a file; name a new file"),
+        Defect::NotAnOverlay => write!(
+            f,
+            "it is no overlay that xlaunch has made; name a new file, which becomes one"
+        ),
+        Defect::Version(version) => write!(
+            f,
+            "it has version {version} of the format, and this xlaunch knows only 1; use the xlaunch that made it"
+        ),
+        Defect::DamagedHeader => write!(f, "its header is damaged; use a copy, or a new file"),
+        Defect::Cut(bytes) => write!(
+            f,
+            "it ends after {bytes} bytes, in the midst of its data; use a whole copy, or a new file"
+        ),
+        Defect::DamagedLog(page) => write!(
+            f,
+            "its log is damaged from page {page} on, so that changes would be missing; use a copy, or a new file"
+        ),
+        Defect::OtherBase(path, bytes, false) => write!(
+            f,
+            "it was made over '{}' with {bytes} bytes, and '{image}' has another size; give the image that it was made \
+             over, or name a new file",
+            path.display()
+        ),
+        Defect::OtherBase(path, _, true) => write!(
+            f,
+            "it was made over '{}', and '{image}' was written at another time; give that image as it was, or name a new \
+             file",
+            path.display()
+        ),
+        Defect::InUse(Holder::Ourselves) => write!(
+            f,
+            "this machine has it as another disk or overlay already; name each file once"
+        ),
+        Defect::InUse(Holder::Other(pid)) => {
+            match pid {
+                Some(pid) => write!(f, "process {pid} uses it")?,
+                None => write!(f, "another process uses it")?,
+            }
+            write!(f, "; wait until that ends, or name another file")
+        }
     }
 }
 

@@ -10,7 +10,8 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,6 +20,7 @@ use hvf_sys::ram::Ram;
 
 use super::blocks::BLOCK;
 use super::error::Trouble;
+use super::named::Base;
 use super::{SECTOR, foreign, lock, zero};
 use crate::spec::DiskAccess;
 
@@ -41,10 +43,11 @@ impl fmt::Debug for Image {
 
 impl Image {
     /// Opens the image at `path`, for writing only where changes are kept.
-    pub(super) fn open(path: &Path, access: DiskAccess) -> Result<Self, Trouble> {
-        let keep = access == DiskAccess::Keep;
-        let mut file = file::open_image(path, keep).map_err(|e| Trouble::Open(e, access))?;
-        let unreadable = |e| Trouble::Open(e, access);
+    pub(super) fn open(path: &Path, access: &DiskAccess) -> Result<Self, Trouble> {
+        let keep = *access == DiskAccess::Keep;
+        let mut file =
+            file::open_image(path, keep).map_err(|e| Trouble::Open(e, access.clone()))?;
+        let unreadable = |e| Trouble::Open(e, access.clone());
         let kind = file.metadata().map_err(unreadable)?.file_type();
         if kind.is_dir() {
             return Err(Trouble::Directory);
@@ -71,6 +74,17 @@ impl Image {
             bytes,
             device: kind.is_block_device(),
             lost: AtomicBool::new(false),
+        })
+    }
+
+    /// What an overlay remembers of it, under the name that it has.
+    pub(super) fn identity(&self, path: &Path) -> io::Result<Base> {
+        let metadata = self.file.metadata()?;
+        let modified = (metadata.mtime(), metadata.mtime_nsec() as u32);
+        Ok(Base {
+            path: path.as_os_str().as_bytes().to_vec(),
+            bytes: self.bytes,
+            modified: if self.device { (0, 0) } else { modified },
         })
     }
 

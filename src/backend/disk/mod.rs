@@ -1,5 +1,6 @@
 //! A guest's disk: a raw image, and what becomes of what the guest writes: a layer over the image takes it and is thrown
-//! away with the machine (`overlay`), the image itself takes it (`image`), or nothing does.
+//! away with the machine (`overlay`) or has a name and stays (`named`), the image itself takes it (`image`), or nothing
+//! does.
 //!
 //! All transfers go straight between file and guest RAM, may run on many threads at once, and are checked against the
 //! disk's size here, whatever a device has checked before. Only regular files and block devices are images; the
@@ -14,6 +15,8 @@ mod error;
 mod foreign;
 mod image;
 mod lock;
+mod medium;
+mod named;
 mod overlay;
 
 use std::io;
@@ -49,7 +52,10 @@ pub struct Disk {
 /// Where writes go.
 #[derive(Debug)]
 enum Layer {
+    /// In this directory.
     Overlay(Overlay, PathBuf),
+    /// With this name.
+    Named(Overlay, PathBuf),
     Image,
     Nowhere,
 }
@@ -67,12 +73,18 @@ impl Disk {
             path: disk.path.clone(),
             trouble,
         };
-        let image = Image::open(&disk.path, disk.access).map_err(failed)?;
-        let layer = match disk.access {
+        let image = Image::open(&disk.path, &disk.access).map_err(failed)?;
+        let layer = match &disk.access {
             DiskAccess::ThrowAway => {
                 let overlay = Overlay::new(dir, image.sectors() * SECTOR);
                 let unwritable = |e| failed(Trouble::NoOverlay(dir.to_owned(), e));
                 Layer::Overlay(overlay.map_err(unwritable)?, dir.to_owned())
+            }
+            DiskAccess::Overlay(path) => {
+                let opened = image.identity(&disk.path).map_err(named::Defect::Host);
+                let opened = opened.and_then(|base| named::open(path, &base));
+                let defect = |defect| failed(Trouble::Overlay(path.clone(), defect));
+                Layer::Named(opened.map_err(defect)?, path.clone())
             }
             DiskAccess::Keep => Layer::Image,
             DiskAccess::ReadOnly => Layer::Nowhere,
@@ -90,7 +102,7 @@ impl Disk {
         let trouble = match foreign_root(&disk.path) {
             Ok(None) => return Ok(()),
             Ok(Some(kind)) => Trouble::Foreign(kind),
-            Err(e) => Trouble::Open(e, disk.access),
+            Err(e) => Trouble::Open(e, disk.access.clone()),
         };
         Err(OpenError {
             path: disk.path.clone(),
@@ -112,7 +124,9 @@ impl Disk {
     pub fn read(&self, offset: u64, ram: &Ram, pieces: &[Piece]) -> io::Result<()> {
         self.check(offset, total(pieces))?;
         self.tell(match &self.layer {
-            Layer::Overlay(overlay, _) => overlay.read(&self.image, offset, ram, pieces),
+            Layer::Overlay(overlay, _) | Layer::Named(overlay, _) => {
+                overlay.read(&self.image, offset, ram, pieces)
+            }
             Layer::Image | Layer::Nowhere => self.image.read(offset, ram, pieces),
         })
     }
@@ -121,7 +135,9 @@ impl Disk {
     pub fn write(&self, offset: u64, ram: &Ram, pieces: &[Piece]) -> io::Result<()> {
         self.check(offset, total(pieces))?;
         self.tell(match &self.layer {
-            Layer::Overlay(overlay, _) => overlay.write(&self.image, offset, ram, pieces),
+            Layer::Overlay(overlay, _) | Layer::Named(overlay, _) => {
+                overlay.write(&self.image, offset, ram, pieces)
+            }
             Layer::Image => self.image.write(offset, ram, pieces),
             Layer::Nowhere => refused(),
         })
@@ -132,7 +148,8 @@ impl Disk {
     pub fn flush(&self) -> io::Result<()> {
         match &self.layer {
             Layer::Image => self.tell(self.image.flush()),
-            Layer::Overlay(..) | Layer::Nowhere => Ok(()),
+            Layer::Overlay(overlay, _) | Layer::Named(overlay, _) => self.tell(overlay.flush()),
+            Layer::Nowhere => Ok(()),
         }
     }
 
@@ -141,7 +158,7 @@ impl Disk {
     pub fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
         self.check(offset, len)?;
         self.tell(match &self.layer {
-            Layer::Overlay(overlay, _) => overlay.discard(offset, len),
+            Layer::Overlay(overlay, _) | Layer::Named(overlay, _) => overlay.discard(offset, len),
             Layer::Image => self.image.discard(offset, len),
             Layer::Nowhere => refused(),
         })
@@ -151,7 +168,9 @@ impl Disk {
     pub fn write_zeroes(&self, offset: u64, len: u64, unmap: bool) -> io::Result<()> {
         self.check(offset, len)?;
         self.tell(match &self.layer {
-            Layer::Overlay(overlay, _) => overlay.write_zeroes(&self.image, offset, len),
+            Layer::Overlay(overlay, _) | Layer::Named(overlay, _) => {
+                overlay.write_zeroes(&self.image, offset, len)
+            }
             Layer::Image => self.image.write_zeroes(offset, len, unmap),
             Layer::Nowhere => refused(),
         })
@@ -190,6 +209,11 @@ impl Disk {
                 "no room in '{}' for the guest's changes to disk image '{path}' ({error}): the guest sees an I/O error; \
                  set TMPDIR to a directory with room",
                 dir.display()
+            ),
+            (Layer::Named(_, overlay), _) if full => format!(
+                "no room for overlay '{}' of disk image '{path}' ({error}): the guest sees an I/O error; make room on the file \
+                 system that holds it",
+                overlay.display()
             ),
             (_, _) if full => format!(
                 "no room for disk image '{path}' ({error}): the guest sees an I/O error; make room on the file system that \

@@ -3,32 +3,33 @@ use super::*;
 use DiskAccess::{Keep, ReadOnly, ThrowAway};
 use hvf_sys::file;
 use proptest::prelude::*;
+use std::borrow::Borrow;
 use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
 
 const RAM: u64 = 0x10_0000;
 
-fn ram() -> Arc<Ram> {
+pub(super) fn ram() -> Arc<Ram> {
     Ram::new(&[(0, RAM)]).unwrap()
 }
 
-fn image(bytes: &[u8]) -> tempfile::NamedTempFile {
+pub(super) fn image(bytes: &[u8]) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(bytes).unwrap();
     file
 }
 
-fn pattern(len: usize) -> Vec<u8> {
+pub(super) fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i / 512 + i) as u8 | 1).collect()
 }
 
-fn open(path: &Path, access: DiskAccess) -> Result<Disk, OpenError> {
-    let path = path.to_owned();
+fn open(path: &Path, access: impl Borrow<DiskAccess>) -> Result<Disk, OpenError> {
+    let (path, access) = (path.to_owned(), access.borrow().clone());
     Disk::open_over(&spec::Disk { path, access }, &std::env::temp_dir())
 }
 
-fn read(disk: &Disk, ram: &Ram, offset: u64, len: u64) -> io::Result<Vec<u8>> {
+pub(super) fn read(disk: &Disk, ram: &Ram, offset: u64, len: u64) -> io::Result<Vec<u8>> {
     ram.fill(0, len, 0xee).unwrap();
     disk.read(offset, ram, &[Piece { gpa: 0, len }])?;
     let mut bytes = vec![0; len as usize];
@@ -36,7 +37,7 @@ fn read(disk: &Disk, ram: &Ram, offset: u64, len: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn write(disk: &Disk, ram: &Ram, offset: u64, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write(disk: &Disk, ram: &Ram, offset: u64, bytes: &[u8]) -> io::Result<()> {
     ram.write(0x8_0000, bytes).unwrap();
     let len = bytes.len() as u64;
     disk.write(offset, ram, &[Piece { gpa: 0x8_0000, len }])
@@ -231,12 +232,12 @@ fn one_writes_or_any_number_read() {
         (Keep, ReadOnly, false),
         (Keep, Keep, false),
     ] {
-        let held = open(file.path(), first).unwrap();
-        let found = open(file.path(), second);
+        let held = open(file.path(), &first).unwrap();
+        let found = open(file.path(), &second);
         assert_eq!(found.is_ok(), together, "{first:?} {second:?}");
         // Closing another handle leaves the lock alone.
         drop(File::open(file.path()).unwrap());
-        assert_eq!(open(file.path(), second).is_ok(), together);
+        assert_eq!(open(file.path(), &second).is_ok(), together);
         drop(held);
         if let Err(error) = found {
             let text = error.to_string();
@@ -244,7 +245,7 @@ fn one_writes_or_any_number_read() {
             if cfg!(target_os = "linux") {
                 assert!(text.contains("name each image once"), "{text}");
             }
-            assert!(open(file.path(), second).is_ok(), "no longer held");
+            assert!(open(file.path(), &second).is_ok(), "no longer held");
         }
     }
 }
@@ -255,7 +256,7 @@ fn a_failure_of_the_host_s_is_one_sentence_about_the_file() {
     let file = image(&[7; 1024]);
     let name = file.path().display().to_string();
     for access in [Keep, ThrowAway] {
-        let disk = open(file.path(), access).unwrap();
+        let disk = open(file.path(), &access).unwrap();
         for (kind, expected) in [
             (StorageFull, "no room"),
             (UnexpectedEof, "shorter"),
@@ -277,7 +278,7 @@ fn discarded_space_is_given_back() {
     let disk = open(file.path(), ThrowAway).unwrap();
     write(&disk, &ram, 0, &[5; 512 * 1024]).unwrap();
     let used = || match &disk.layer {
-        Layer::Overlay(overlay, _) => overlay.file().metadata().unwrap().blocks(),
+        Layer::Overlay(overlay, _) => overlay.medium().metadata().unwrap().blocks(),
         other => panic!("{other:?}"),
     };
     let full = used();

@@ -24,6 +24,7 @@ pub(in crate::cli) struct Run {
     pub(in crate::cli) cdroms: Vec<String>,
     pub(in crate::cli) keep: bool,
     pub(in crate::cli) init: bool,
+    pub(in crate::cli) overlay: Option<String>,
     pub(in crate::cli) net: Option<String>,
     pub(in crate::cli) publish: Vec<String>,
     pub(in crate::cli) allow_host: bool,
@@ -136,6 +137,18 @@ pub(in crate::cli) const FLAGS: &[Flag] = &[
         example: Some("xlaunch run --keep disk.img"),
         variable: None,
         completion: Nothing,
+        verbs: RUN,
+    },
+    Flag {
+        name: "overlay",
+        letter: None,
+        place: One("FILE", |run| &mut run.overlay),
+        help: "keep the guest's changes to the root's image in this file, which is made where there is none; the image never \
+               changes",
+        section: Disks,
+        example: Some("xlaunch run --overlay work.overlay disk.img"),
+        variable: None,
+        completion: File,
         verbs: RUN,
     },
     Flag {

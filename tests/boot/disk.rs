@@ -1,12 +1,14 @@
 //! Disk images: their file system is the root, and they change only where that is asked for.
 
 use crate::bytes::{noise, sha256};
-use crate::launcher::Program;
+use crate::launcher::{Program, Running};
+use crate::partitions;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Runs a script of the project, which must succeed.
@@ -261,4 +263,334 @@ fn an_image_that_one_machine_changes_is_no_other_s() {
     let twice = ["--keep", "--disk", &raw, "--disk", &raw, "--", "true"];
     let complaint = xlaunch.run(&twice).complaint();
     assert!(complaint.contains("name each image once"), "{complaint}");
+}
+
+/// Writes numbered records, each synced before it is reported on standard output.
+const RECORDS: &str = "n=0; while :; do n=$((n+1)); echo record $n > /root/r$n && sync /root/r$n /root && echo $n; done";
+
+/// Runs that writer with `how` before the image until it has reported some records and `more` has passed; then kills it as hard
+/// as can be. Gives the last record reported.
+fn killed_writer(xlaunch: &Program, how: &[&str], image: &str, tmp: &Path, more: Duration) -> u32 {
+    let mut command = xlaunch.command(&[how, &[image, "--", "sh", "-c", RECORDS]].concat());
+    command.env("TMPDIR", tmp);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut running = Running::spawn(&mut command, Duration::from_secs(300));
+    let stdout = running.child().stdout.take().unwrap();
+    let mut lines = BufReader::new(stdout).lines().map(|line| line.unwrap());
+    let Some(first) = lines.next() else {
+        panic!("{}", running.finish());
+    };
+    std::thread::sleep(more);
+    running.child().kill().unwrap();
+    // What it had reported before it died is still in the pipe.
+    lines.last().unwrap_or(first).parse().unwrap()
+}
+
+/// Another moment for each round: spread over about half a second, the same in each run of the tests.
+fn moment(round: u64) -> Duration {
+    Duration::from_millis(round.wrapping_mul(0x9e37_79b9) % 541)
+}
+
+/// Kills writers with `--keep` and looks at what is left each time.
+fn kill_writers(rounds: u64) {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let (place, tmp) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let pristine = busybox_disk(&place);
+    let image = place.path().join("image");
+    let name = image.to_str().unwrap();
+    for round in 0..rounds {
+        fs::copy(&pristine, &image).unwrap();
+        let last = killed_writer(&xlaunch, &["--keep"], name, tmp.path(), moment(round));
+        let check = Command::new("/usr/sbin/e2fsck")
+            .args(["-p", name])
+            .output()
+            .unwrap();
+        assert!(
+            matches!(check.status.code(), Some(0 | 1)),
+            "round {round}: {check:?}"
+        );
+        let check = Command::new("/usr/sbin/e2fsck")
+            .args(["-fn", name])
+            .output()
+            .unwrap();
+        assert_eq!(check.status.code(), Some(0), "round {round}: {check:?}");
+        let dumped = place.path().join("dumped");
+        fs::create_dir(&dumped).unwrap();
+        let rdump = format!("rdump /root {}", dumped.to_str().unwrap());
+        said("/usr/sbin/debugfs", &["-R", &rdump, name]);
+        for record in 1..=last {
+            let path = dumped.join(format!("root/r{record}"));
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            assert_eq!(
+                text,
+                format!("record {record}\n"),
+                "round {round}, of {last}"
+            );
+        }
+        fs::remove_dir_all(&dumped).unwrap();
+        assert_eq!(
+            fs::read_dir(tmp.path()).unwrap().count(),
+            0,
+            "round {round}"
+        );
+    }
+}
+
+#[test]
+fn no_synced_record_is_lost_when_a_machine_is_killed() {
+    kill_writers(3);
+}
+
+#[test]
+fn long_no_synced_record_is_lost_in_200_kills() {
+    if Program::find_for_long().is_some() {
+        kill_writers(200);
+    }
+}
+
+/// The same over a named overlay, which every round goes on with; and the image itself stays as it is.
+fn kill_overlay_writers(rounds: u64) {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let (place, tmp) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let image = busybox_disk(&place);
+    let before = state(&image);
+    let overlay = place.path().join("overlay");
+    let (name, overlay) = (image.to_str().unwrap(), overlay.to_str().unwrap());
+    for round in 0..rounds {
+        let how = ["--overlay", overlay];
+        let last = killed_writer(&xlaunch, &how, name, tmp.path(), moment(round));
+        let script = format!(
+            "for n in $(seq {last}); do test \"$(cat /root/r$n)\" = \"record $n\" || echo lost $n; done
+             rm /root/r*; sync; dmesg | grep -i 'ext4.*error'; echo checked"
+        );
+        let finished = xlaunch.run(&["--overlay", overlay, name, "--", "sh", "-c", &script]);
+        assert_eq!(
+            finished.text(),
+            "checked\n",
+            "round {round} of {last}: {finished}"
+        );
+        assert_eq!(
+            fs::read_dir(tmp.path()).unwrap().count(),
+            0,
+            "round {round}"
+        );
+    }
+    assert!(before == state(&image), "the image has changed");
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn an_overlay_keeps_every_synced_record_through_kills() {
+    kill_overlay_writers(2);
+}
+
+#[test]
+fn long_an_overlay_keeps_every_synced_record_through_ten_kills() {
+    if Program::find_for_long().is_some() {
+        kill_overlay_writers(10);
+    }
+}
+
+/// A small file system of memory, in a mount namespace that ends with the command: throwaway changes, then a named overlay.
+#[test]
+fn a_full_file_system_is_named_and_the_guest_goes_on() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let namespace = ["-U", "-r", "-m"];
+    let allowed = Command::new("unshare").args(namespace).arg("true").status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        println!("skipped: no mount namespace for an unprivileged user here");
+        return;
+    }
+    let place = TempDir::new().unwrap();
+    let image = busybox_disk(&place);
+    let before = state(&image);
+    let small = place.path().join("small");
+    fs::create_dir(&small).unwrap();
+    let small = small.to_str().unwrap();
+    let overlay = format!("{small}/overlay");
+    let script = "tr '\\0' x < /dev/zero | dd of=/root/large bs=1M count=24 iflag=fullblock conv=fsync 2>/dev/null \
+                  || echo full";
+    let thrown = (&[][..], format!("no room in '{small}'"));
+    let named = (
+        &["--overlay", &overlay][..],
+        format!("no room for overlay '{overlay}'"),
+    );
+    for (how, sentence) in [thrown, named] {
+        let arguments = [how, &[image.to_str().unwrap(), "--", "sh", "-c", script]].concat();
+        let program = xlaunch.command(&arguments);
+        let mount = "mount -t tmpfs -o size=12m small \"$TMPDIR\"; exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(namespace).args(["sh", "-c", mount, "sh"]);
+        command.arg(program.get_program()).args(program.get_args());
+        let output = command.env("TMPDIR", small).output().unwrap();
+        let [out, complaint] =
+            [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
+        assert!(out.contains("full\n"), "{out} {complaint}");
+        assert_eq!(complaint.matches(&sentence).count(), 1, "{complaint}");
+        assert!(before == state(&image), "the image has changed");
+    }
+}
+
+#[test]
+fn an_overlay_is_of_its_image_alone_and_keeps_what_was_written() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let place = TempDir::new().unwrap();
+    let image = busybox_disk(&place);
+    let before = state(&image);
+    let overlay = place.path().join("overlay");
+    let (name, overlay) = (image.to_str().unwrap(), overlay.to_str().unwrap());
+    let run = |script: &str| xlaunch.run(&["--overlay", overlay, name, "--", "sh", "-c", script]);
+    // The last is not synced: that is what powering off is for.
+    let script =
+        "head -c 3000000 /dev/urandom > /root/noise; sha256sum /root/noise; echo end > /root/end";
+    let first = run(script);
+    assert_eq!(first.code(), 0, "{first}");
+    let second = run("sha256sum /root/noise; cat /root/end");
+    assert_eq!(second.text(), first.text() + "end\n", "{second}");
+    assert!(before == state(&image), "the image has changed");
+    let taken = fs::metadata(overlay).unwrap().blocks() * 512;
+    assert!(taken < 16 * MIB as u64, "{taken}");
+
+    fs::File::options()
+        .append(true)
+        .open(&image)
+        .unwrap()
+        .set_modified(std::time::SystemTime::now())
+        .unwrap();
+    let other = run("true");
+    assert_eq!(other.code(), 125, "{other}");
+    let complaint = other.complaint();
+    assert!(complaint.contains("written at another time"), "{complaint}");
+    assert_eq!(complaint.lines().count(), 1, "{complaint}");
+}
+
+/// Where a table puts the root.
+#[derive(Clone, Copy, Debug)]
+enum Table {
+    Primary,
+    Logical,
+    Gpt,
+}
+
+/// A disk on which other file systems come before the root's; on the GPT's, that of another system.
+fn partitioned(place: &TempDir, table: Table) -> PathBuf {
+    let root = fs::read(busybox_disk(place)).unwrap();
+    let boot = place.path().join("boot");
+    fs::File::create(&boot)
+        .unwrap()
+        .set_len(4 * MIB as u64)
+        .unwrap();
+    let arguments = ["-q", "-F", "-t", "ext4", boot.to_str().unwrap()];
+    let made = Command::new("/usr/sbin/mke2fs").args(arguments).status();
+    assert!(made.unwrap().success());
+    let before = match table {
+        Table::Gpt => root.clone(),
+        Table::Primary | Table::Logical => fs::read(boot).unwrap(),
+    };
+    let sectors = |bytes: &[u8]| (bytes.len() / 512) as u32;
+    // The last mebibyte before the root has the boot record of a logical partition, that behind it the second GPT.
+    let (first, root_len) = ((2048, sectors(&before)), sectors(&root));
+    let (box_at, root_at) = (2048 + first.1, 4096 + first.1);
+    let mut disk = vec![0; root_at as usize * 512];
+    disk[2048 * 512..][..before.len()].copy_from_slice(&before);
+    disk.extend(root);
+    disk.resize(disk.len() + MIB, 0);
+    // The old number of a file system that was on the whole disk.
+    disk[0x438..0x43a].copy_from_slice(&[0x53, 0xef]);
+    match table {
+        Table::Primary => {
+            partitions::record(&mut disk, 0, 0, 0x83, first);
+            partitions::record(&mut disk, 0, 1, 0x83, (root_at, root_len));
+        }
+        Table::Logical => {
+            partitions::record(&mut disk, 0, 0, 0x83, first);
+            partitions::record(&mut disk, 0, 1, 0x05, (box_at, 2048 + root_len));
+            partitions::record(&mut disk, box_at, 0, 0x83, (2048, root_len));
+        }
+        Table::Gpt => {
+            let second = (root_at, root_len);
+            let list = [(partitions::LINUX, first), (partitions::ROOT, second)];
+            partitions::gpt(&mut disk, &list);
+        }
+    }
+    let path = place.path().join("partitioned");
+    fs::write(&path, disk).unwrap();
+    path
+}
+
+#[test]
+fn the_root_is_found_behind_other_partitions() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    for (table, device) in [
+        (Table::Primary, "/dev/vda2"),
+        (Table::Logical, "/dev/vda5"),
+        (Table::Gpt, "/dev/vda2"),
+    ] {
+        let place = TempDir::new().unwrap();
+        let image = partitioned(&place, table);
+        let script = "grep ' / ' /proc/mounts | tail -n 1 | cut -d' ' -f1,3";
+        let finished = xlaunch.run(&[image.to_str().unwrap(), "--", "sh", "-c", script]);
+        assert_eq!(
+            finished.text(),
+            format!("{device} ext4\n"),
+            "{table:?}: {finished}"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_root_is_named_before_the_boot_or_by_the_guest() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let place = TempDir::new().unwrap();
+    for (name, at, magic, expected) in [
+        (
+            "a.qcow2",
+            0,
+            &b"QFI\xfb\0\0\0\x03"[..],
+            "it is a qcow2 image; convert it with qemu-img convert",
+        ),
+        (
+            "a.img.gz",
+            0,
+            b"\x1f\x8b\x08\0",
+            "it is compressed with gzip; unpack it with gzip -dc",
+        ),
+        (
+            "luks.img",
+            0,
+            b"LUKS\xba\xbe\0\x02",
+            "it is encrypted with LUKS",
+        ),
+        (
+            "btrfs.img",
+            0x1_0040,
+            b"_BHRfS_M",
+            "btrfs, for which this kernel has no driver",
+        ),
+    ] {
+        let path = place.path().join(name);
+        let mut bytes = vec![0; 2 * MIB];
+        bytes[at..at + magic.len()].copy_from_slice(magic);
+        fs::write(&path, bytes).unwrap();
+        let finished = xlaunch.run(&[path.to_str().unwrap(), "--", "true"]);
+        assert_eq!(finished.code(), 125, "{finished}");
+        let complaint = finished.complaint();
+        assert!(complaint.contains(expected), "{complaint}");
+        assert_eq!(complaint.lines().count(), 1, "{complaint}");
+    }
 }

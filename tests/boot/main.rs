@@ -20,6 +20,7 @@ mod memory;
 mod model;
 mod net;
 mod parsers;
+mod partitions;
 mod streams;
 mod stress;
 mod terminal;

@@ -7,7 +7,8 @@
 //!
 //! Who has it is not known to `flock`. Linux lists the holders in /proc/locks, those that are not of our kind too; where that
 //! tells nothing, and on other hosts, the holder's signature does (`hvf_sys::record_lock`), which each leaves beside its lock.
-//! Nothing is written anywhere, so nothing is left behind.
+//! Nothing is written anywhere, so nothing is left behind. A host that keeps both kinds of locks in one list may refuse the
+//! signature beside a lock of its own; then it tells who has the lock itself, or nobody.
 //!
 //! A file system without locks is used without them.
 

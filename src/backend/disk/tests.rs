@@ -353,6 +353,45 @@ fn what_is_thrown_away_lies_where_it_was_asked_for_or_where_there_is_a_place() {
     assert_eq!(place(None, &["/no/such", "/none"]), Path::new("/no/such"));
 }
 
+/// A block device that the host has mounted: it can be read, and is refused for writing. Nothing is written to it.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_block_device_is_an_image_and_the_host_s_own_is_not_written() {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mut sources = mounts.lines().filter_map(|line| line.split(' ').next());
+    let readable = |path: &&str| {
+        let name = path.strip_prefix("/dev/");
+        name.is_some_and(|name| !name.contains('/')) && File::open(path).is_ok()
+    };
+    let Some(path) = sources.find(readable) else {
+        println!("skipped: no mounted block device that this user may read");
+        return;
+    };
+    let name = path.strip_prefix("/dev/").unwrap();
+    let size = std::fs::read_to_string(format!("/sys/class/block/{name}/size"));
+    let Ok(sectors) = size.unwrap_or_default().trim().parse::<u64>() else {
+        println!("skipped: {path} is not listed with its size");
+        return;
+    };
+    let (ram, path) = (ram(), Path::new(path));
+    let disk = open(path, ThrowAway).unwrap();
+    assert_eq!(disk.sectors(), sectors);
+    let last = (sectors - 1) * SECTOR;
+    assert_eq!(
+        read(&disk, &ram, last, SECTOR).unwrap().len(),
+        SECTOR as usize
+    );
+    write(&disk, &ram, last, &[0x5a; 512]).unwrap();
+    assert_eq!(read(&disk, &ram, last, SECTOR).unwrap(), [0x5a; 512]);
+    drop(disk);
+    let disk = open(path, ReadOnly).unwrap();
+    assert!(write(&disk, &ram, last, &[0x5a; 512]).is_err());
+    drop(disk);
+    let text = open(path, Keep).unwrap_err().to_string();
+    let refused = ["the host uses this device", "make it writable"];
+    assert!(refused.iter().any(|it| text.contains(it)), "{text}");
+}
+
 #[test]
 fn a_foreign_image_is_named_with_what_makes_a_raw_one_of_it() {
     let dir = tempfile::tempdir().unwrap();

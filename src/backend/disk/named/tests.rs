@@ -78,6 +78,21 @@ fn what_was_flushed_is_there_again_and_the_image_stays() {
 }
 
 #[test]
+fn an_image_without_a_whole_last_sector_gets_one_in_the_overlay() {
+    let (ram, desk) = (ram(), Desk::new(&[7; 4096 + 700]));
+    for last in [0, 9] {
+        let disk = desk.open().unwrap();
+        assert_eq!(disk.sectors(), 10);
+        let bytes = read(&disk, &ram, 4096 + 512, 512).unwrap();
+        let old = [[7; 188].as_slice(), &[0; 324]].concat();
+        assert_eq!(bytes, if last == 0 { old } else { vec![9; 512] });
+        write(&disk, &ram, 4096 + 512, &[9; 512]).unwrap();
+        disk.flush().unwrap();
+    }
+    assert_eq!(fs::read(desk.image.path()).unwrap(), [7; 4096 + 700]);
+}
+
+#[test]
 fn it_takes_no_more_than_what_was_changed_and_gives_back_what_was_discarded() {
     use std::os::unix::fs::MetadataExt;
     const LARGE: u64 = 64 << 20;

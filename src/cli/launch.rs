@@ -6,7 +6,9 @@ use crate::backend::console::{Hook, Input, Output, serial_line};
 use crate::backend::disk::Disk;
 use crate::backend::pty;
 use crate::machine::{self, Cables, Machine, Outcome};
-use crate::sandbox::{self, Line, Lines, MachineEnd, Streams, Verdict, Wiring, own_init};
+use crate::sandbox::{
+    self, Line, Lines, MachineEnd, Services, Streams, Verdict, Wiring, own_init,
+};
 use crate::spec::{Net, Publish};
 use guest::protocol::Window;
 use hvf_sys::os::signal::{self, Signal};
@@ -54,13 +56,14 @@ fn prepare(meant: &Meant) -> Result<(Wiring, Streams), String> {
     })?;
     let (com1, console, keyboard) = serial_line();
     let (com2, from_guest, to_guest) = serial_line();
-    let (console_hook, link_hook) = (console.hook(), from_guest.hook());
+    let (console_hook, com2_hook) = (console.hook(), from_guest.hook());
     let (pci_uart, sent, received) = serial_line();
+    let services = Services::new(Vec::new()).map_err(cannot_connect)?;
     let cables = Cables {
         com1,
         com2,
         pci_uart,
-        ..Cables::unplugged()
+        link: services.network(),
     };
     meant
         .root()
@@ -79,7 +82,8 @@ fn prepare(meant: &Meant) -> Result<(Wiring, Streams), String> {
     let launched = Launched {
         machine,
         console: console_hook,
-        link: link_hook,
+        com2: com2_hook,
+        services,
         own_init: meant.plan.own_init,
     };
     let lines = launched.lines((console, keyboard), (from_guest, to_guest))?;
@@ -99,30 +103,34 @@ fn chosen(net: &Net, published: &[Publish]) -> Vec<String> {
         .collect()
 }
 
+fn cannot_connect(error: io::Error) -> String {
+    format!("cannot connect the guest: {error}; close some files or programs")
+}
+
 /// The machine as its session sees it: its lines' calls last as long as its rounds.
 struct Launched {
     machine: Machine,
     console: Hook,
-    link: Hook,
+    com2: Hook,
+    services: Services,
     own_init: bool,
 }
 
 impl Launched {
     /// The lines of one round.
-    fn lines(&self, console: (Output, Input), link: (Output, Input)) -> Result<Lines, String> {
+    fn lines(&self, console: (Output, Input), com2: (Output, Input)) -> Result<Lines, String> {
         let (console, keyboard) = console;
+        let link = self.services.listen().map_err(cannot_connect)?;
         if self.own_init {
-            return own_init(Box::new(console), Box::new(keyboard)).map_err(|error| {
-                format!("cannot connect the console: {error}; close some files or programs")
-            });
+            return own_init(Box::new(console), Box::new(keyboard)).map_err(cannot_connect);
         }
-        let (from_guest, to_guest) = link;
+        let (from_guest, to_guest) = com2;
         let com2 = Line {
             from_guest: Box::new(from_guest),
             to_guest: Box::new(to_guest),
         };
         Ok(Lines {
-            init: vec![com2],
+            init: vec![link, com2],
             console: Box::new(console),
         })
     }
@@ -133,7 +141,8 @@ impl sandbox::Machine for Launched {
         let started = Instant::now();
         let outcome = self.machine.wait();
         self.console.hang_up();
-        self.link.hang_up();
+        self.com2.hang_up();
+        self.services.hang_up();
         let (retired, run) = (self.machine.retired(), started.elapsed());
         log::info!("the machine ended: {outcome:?}");
         log::info!("{retired} guest instructions in {:.3} s", run.as_secs_f64());
@@ -148,7 +157,8 @@ impl sandbox::Machine for Launched {
 
     fn restart(&self) -> Result<Lines, String> {
         // Before the machine can send anything.
-        let lines = self.lines(self.console.pick_up(), self.link.pick_up())?;
+        self.services.pick_up();
+        let lines = self.lines(self.console.pick_up(), self.com2.pick_up())?;
         self.machine.restart().map_err(|error| error.to_string())?;
         Ok(lines)
     }

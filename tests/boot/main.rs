@@ -15,6 +15,7 @@ mod dmesg;
 mod endings;
 mod kernel;
 mod launcher;
+mod link;
 mod matrix;
 mod memory;
 mod model;

@@ -6,9 +6,7 @@ use crate::backend::console::{Hook, Input, Output, serial_line};
 use crate::backend::disk::Disk;
 use crate::backend::pty;
 use crate::machine::{self, Cables, Machine, Outcome};
-use crate::sandbox::{
-    self, Line, Lines, MachineEnd, Services, Streams, Verdict, Wiring, own_init,
-};
+use crate::sandbox::{self, Line, Lines, MachineEnd, Services, Streams, Verdict, Wiring, own_init};
 use crate::spec::{Net, Publish};
 use guest::protocol::Window;
 use hvf_sys::os::signal::{self, Signal};

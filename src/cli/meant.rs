@@ -13,6 +13,7 @@ use crate::spec::{
     CpuCount, DRIVES_MAX, Disk, DiskAccess, Drive, Engine, Image, MachineSpec, MemorySize, Module,
     Net, UserNet,
 };
+use guest::lan;
 use guest::protocol::{PAYLOAD_MAX, Start, Window};
 use std::ffi::OsString;
 use std::io;
@@ -71,6 +72,7 @@ pub(super) fn meant(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Resul
 
 fn understand(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Result<Meant, Usage> {
     let text = |text: &Option<String>| text.clone();
+    let net = net(run)?;
     let machine = MachineSpec {
         memory: or_default(text(&run.memory), values::memory, MemorySize::default())?,
         cpus: or_default(text(&run.cpus), values::cpus, CpuCount::default())?,
@@ -82,10 +84,10 @@ fn understand(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Result<Mean
             host.bundle.map(|it| it.initrd),
         )?),
         modules: modules(run)?,
-        cmdline: cmdline(run)?,
+        cmdline: cmdline(run, &net)?,
         disks: disks(run)?,
         drives: drives(run)?,
-        net: net(run)?,
+        net,
         pci_uart: run.pci_uart,
     };
     check_keep(run, &machine)?;
@@ -284,14 +286,17 @@ fn access(run: &Run) -> DiskAccess {
     }
 }
 
-fn cmdline(run: &Run) -> Result<String, Usage> {
+fn cmdline(run: &Run, net: &Net) -> Result<String, Usage> {
     if let Some(wrong) = run.append.iter().find(|it| it.contains(['\0', '\n'])) {
         return Err(Usage::value("--append", wrong, "words on one line"));
     }
     let quiet = (!run.verbose).then_some(QUIET);
     let root = run.disk.as_ref().map(|_| ROOT_DISK);
     let init = run.init.then_some(OWN_INIT);
-    let ours = [Some(CMDLINE), quiet, root, init].into_iter().flatten();
+    let net = matches!(net, Net::User(_)).then_some(lan::WORD);
+    let ours = [Some(CMDLINE), quiet, root, init, net]
+        .into_iter()
+        .flatten();
     let words: Vec<&str> = ours.chain(run.append.iter().map(String::as_str)).collect();
     Ok(words.join(" "))
 }
@@ -409,7 +414,10 @@ mod tests {
         assert_eq!(meant.machine.engine, Engine::Auto);
         assert_eq!(meant.machine.kernel, Image::Bundled(b"kernel"));
         assert_eq!(meant.machine.initrd, Some(Image::Bundled(b"initrd")));
-        assert_eq!(meant.machine.cmdline, "console=ttyS0 panic=-1 quiet");
+        assert_eq!(
+            meant.machine.cmdline,
+            "console=ttyS0 panic=-1 quiet xlaunch.net=user"
+        );
         assert_eq!(meant.machine.disks, []);
         assert!(!meant.machine.pci_uart);
         assert_eq!(meant.machine.net, Net::User(UserNet::default()));
@@ -426,7 +434,7 @@ mod tests {
         };
         let meant = meant(&run, Vec::new(), &host()).unwrap();
         assert!(meant.plan.own_init);
-        assert!(meant.machine.cmdline.ends_with(" xlaunch.init"));
+        assert!(meant.machine.cmdline.contains(" xlaunch.init "));
         let with_command = super::meant(&run, vec!["ls".into()], &host());
         let wrong = [
             with_command.unwrap_err().to_string(),
@@ -492,7 +500,7 @@ mod tests {
         assert_eq!(meant.machine.modules, modules);
         assert_eq!(
             meant.machine.cmdline,
-            "console=ttyS0 panic=-1 xlaunch.root=/dev/vda debug a=b c"
+            "console=ttyS0 panic=-1 xlaunch.root=/dev/vda xlaunch.net=user debug a=b c"
         );
         let disk = |path: &str, access| Disk {
             path: path.into(),

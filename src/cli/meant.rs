@@ -9,16 +9,19 @@ use super::flags::table::Run;
 use super::usage::Usage;
 use super::values;
 use crate::sandbox::Plan;
+use crate::sandbox::folders::Share;
 use crate::spec::{
     CpuCount, DRIVES_MAX, Disk, DiskAccess, Drive, Engine, Image, MachineSpec, MemorySize, Module,
     Net, UserNet,
 };
 use guest::lan;
+use guest::link::FOLDERS_MAX;
 use guest::protocol::{PAYLOAD_MAX, Start, Window};
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The kernel's console is COM1. A panic resets at once: its line is how its death is known, and nobody wants to wait.
 const CMDLINE: &str = "console=ttyS0 panic=-1";
@@ -44,6 +47,8 @@ pub(super) struct Host<'a> {
     pub(super) variable: &'a dyn Fn(&str) -> Option<OsString>,
     /// What stands in a file, but not more than this many bytes of it.
     pub(super) file: &'a dyn Fn(&str, u64) -> io::Result<Vec<u8>>,
+    /// The path from the root of a directory, without links and dots.
+    pub(super) whole_path: &'a dyn Fn(&Path) -> io::Result<PathBuf>,
 }
 
 /// A run.
@@ -73,6 +78,7 @@ pub(super) fn meant(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Resul
 fn understand(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Result<Meant, Usage> {
     let text = |text: &Option<String>| text.clone();
     let net = net(run)?;
+    let shares = shares(run, host)?;
     let machine = MachineSpec {
         memory: or_default(text(&run.memory), values::memory, MemorySize::default())?,
         cpus: or_default(text(&run.cpus), values::cpus, CpuCount::default())?,
@@ -84,7 +90,7 @@ fn understand(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Result<Mean
             host.bundle.map(|it| it.initrd),
         )?),
         modules: modules(run)?,
-        cmdline: cmdline(run, &net)?,
+        cmdline: cmdline(run, &net, &shares)?,
         disks: disks(run)?,
         drives: drives(run)?,
         net,
@@ -103,6 +109,7 @@ fn understand(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Result<Mean
             .transpose()?,
         keep: run.keep || run.overlay.is_some(),
         own_init: run.init,
+        shares,
         show_console: run.verbose,
     };
     Ok(Meant { machine, plan })
@@ -119,6 +126,7 @@ pub(super) fn described(run: &Run) -> Result<MachineSpec, Usage> {
         terminal: None,
         variable: &|_| None,
         file: &|_, _| Err(io::ErrorKind::NotFound.into()),
+        whole_path: &|_| Err(io::ErrorKind::NotFound.into()),
     };
     // Nothing of it is opened.
     let unplugged = |meant: Meant| MachineSpec {
@@ -286,10 +294,32 @@ fn access(run: &Run) -> DiskAccess {
     }
 }
 
-fn cmdline(run: &Run, net: &Net) -> Result<String, Usage> {
+/// The shared directories, those that may lie in others behind them.
+fn shares(run: &Run, host: &Host<'_>) -> Result<Vec<Share>, Usage> {
+    let share = |text: &String| values::share(text, host.whole_path);
+    let mut shares: Vec<Share> = run.shares.iter().map(share).collect::<Result<_, _>>()?;
+    if shares.len() > FOLDERS_MAX {
+        return Err(Usage::new(format!(
+            "--share is given {} times; share at most {FOLDERS_MAX} directories, or one that they are all in",
+            shares.len()
+        )));
+    }
+    shares.sort_by_key(|share| share.folder.path.components().count());
+    let mut taken = HashSet::new();
+    match shares.iter().find(|it| !taken.insert(&it.folder.path)) {
+        Some(Share { folder, .. }) => Err(Usage::new(format!(
+            "--share puts two directories at {:?}; name another place in the guest for one of them",
+            folder.path
+        ))),
+        None => Ok(shares),
+    }
+}
+
+fn cmdline(run: &Run, net: &Net, shares: &[Share]) -> Result<String, Usage> {
     if let Some(wrong) = run.append.iter().find(|it| it.contains(['\0', '\n'])) {
         return Err(Usage::value("--append", wrong, "words on one line"));
     }
+    let folders: Vec<String> = shares.iter().map(|share| share.folder.word()).collect();
     let quiet = (!run.verbose).then_some(QUIET);
     let root = run.disk.as_ref().map(|_| ROOT_DISK);
     let init = run.init.then_some(OWN_INIT);
@@ -297,7 +327,8 @@ fn cmdline(run: &Run, net: &Net) -> Result<String, Usage> {
     let ours = [Some(CMDLINE), quiet, root, init, net]
         .into_iter()
         .flatten();
-    let words: Vec<&str> = ours.chain(run.append.iter().map(String::as_str)).collect();
+    let theirs = folders.iter().chain(&run.append).map(String::as_str);
+    let words: Vec<&str> = ours.chain(theirs).collect();
     Ok(words.join(" "))
 }
 
@@ -395,6 +426,10 @@ mod tests {
                 "endless" => Ok(vec![b'#'; most as usize]),
                 _ => Err(io::ErrorKind::NotFound.into()),
             },
+            whole_path: &|path| match path.to_str() {
+                Some("gone") => Err(io::ErrorKind::NotFound.into()),
+                _ => Ok(Path::new("/here").join(path)),
+            },
         }
     }
 
@@ -469,6 +504,7 @@ mod tests {
             ahci_disks: vec!["sata".to_owned(), "sata2:ro".to_owned()],
             cdroms: vec!["none".to_owned(), "a.iso".to_owned()],
             keep: false,
+            shares: vec!["/a/b".to_owned(), ".:/src:ro".to_owned()],
             pci_uart: true,
             kernel: some("/boot/vmlinuz"),
             initrd: some("initrd.cpio"),
@@ -500,7 +536,7 @@ mod tests {
         assert_eq!(meant.machine.modules, modules);
         assert_eq!(
             meant.machine.cmdline,
-            "console=ttyS0 panic=-1 xlaunch.root=/dev/vda xlaunch.net=user debug a=b c"
+            "console=ttyS0 panic=-1 xlaunch.root=/dev/vda xlaunch.net=user xlaunch.share=/src:ro xlaunch.share=/a/b debug a=b c"
         );
         let disk = |path: &str, access| Disk {
             path: path.into(),
@@ -528,6 +564,8 @@ mod tests {
         assert_eq!(meant.plan.start.cwd, b"/tmp");
         assert_eq!(meant.plan.limit, Some(Duration::from_secs(300)));
         assert!(meant.plan.show_console);
+        let hosts = meant.plan.shares.iter().map(|it| it.host.to_str().unwrap());
+        assert_eq!(hosts.collect::<Vec<_>>(), [".", "/a/b"], "as in the line");
     }
 
     #[test]
@@ -726,6 +764,18 @@ mod tests {
             },
             Run {
                 cdroms: vec!["none".to_owned(); DRIVES_MAX + 1],
+                ..Run::default()
+            },
+            Run {
+                shares: vec!["a:/x".to_owned(), "b:/x/".to_owned()],
+                ..Run::default()
+            },
+            Run {
+                shares: (0..=FOLDERS_MAX).map(|i| format!("a:/{i}")).collect(),
+                ..Run::default()
+            },
+            Run {
+                shares: vec!["gone".to_owned()],
                 ..Run::default()
             },
             Run {

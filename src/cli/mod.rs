@@ -71,6 +71,7 @@ fn launch(run: &Run, command: Vec<OsString>) -> u8 {
         bundle: bundle::BUNDLE,
         terminal: launch::terminal(),
         variable: &variable,
+        whole_path: &|path| path.canonicalize(),
         file: &|path, most| {
             let mut bytes = Vec::new();
             File::open(path)?.take(most).read_to_end(&mut bytes)?;

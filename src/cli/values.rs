@@ -1,14 +1,17 @@
 //! The values of flags: from text to what they mean, with errors that name both.
 
 use super::usage::Usage;
+use crate::sandbox::folders::Share;
 use crate::spec::{
     CPUS_MAX, CpuCount, Disk, DiskAccess, Engine, GIB, KIB, MEMORY_MAX, MEMORY_MIN, MIB,
     MemorySize, Net, Protocol, Publish, UserNet,
 };
+use guest::link::Folder;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 const PAGE: u64 = 4 * KIB;
@@ -93,6 +96,56 @@ pub(super) fn disc(flag: &str, text: &str) -> Result<Option<PathBuf>, Usage> {
         )),
         path => Ok(Some(path.into())),
     }
+}
+
+/// `--share`: `HOST[:GUEST][:ro]`. Without a GUEST the guest has the directory where the host has it, for which
+/// `whole_path` is asked where that is not clear. A HOST with a colon in its name needs a GUEST.
+pub(super) fn share(
+    text: &str,
+    whole_path: impl Fn(&Path) -> io::Result<PathBuf>,
+) -> Result<Share, Usage> {
+    let wrong = || {
+        Usage::value(
+            "--share",
+            text,
+            "HOST, HOST:ro, HOST:GUEST or HOST:GUEST:ro, where HOST is a directory and GUEST its path in the guest from the root, such as .:/src",
+        )
+    };
+    let (places, read_only) = match (text.strip_suffix(":ro"), text.strip_suffix(":rw")) {
+        (Some(places), _) => (places, true),
+        (None, Some(places)) => (places, false),
+        (None, None) => (text, false),
+    };
+    let (host, guest) = match places.rsplit_once(':') {
+        Some((host, guest)) => (Path::new(host), PathBuf::from(guest)),
+        None if is_clear(Path::new(places)) => (Path::new(places), PathBuf::from(places)),
+        None if places.is_empty() => return Err(wrong()),
+        None => {
+            let host = Path::new(places);
+            let whole = whole_path(host).map_err(|error| {
+                Usage::new(format!(
+                    "cannot share {host:?}: {error}; name a directory that is there"
+                ))
+            })?;
+            (host, whole)
+        }
+    };
+    let is_root = guest.components().count() < 2;
+    if host.as_os_str().is_empty() || !is_clear(&guest) || is_root {
+        return Err(wrong());
+    }
+    Ok(Share {
+        host: host.to_owned(),
+        folder: Folder {
+            path: guest,
+            read_only,
+        },
+    })
+}
+
+/// Whether it is a path from the root without a way back.
+fn is_clear(path: &Path) -> bool {
+    path.is_absolute() && !path.components().any(|it| it == Component::ParentDir)
 }
 
 /// `--timeout`: some time.
@@ -253,6 +306,47 @@ fn unsigned(digits: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares_have_two_places() {
+        let whole = |path: &Path| match path.to_str() {
+            Some("gone") => Err(io::ErrorKind::NotFound.into()),
+            _ => Ok(Path::new("/here").join(path)),
+        };
+        for (text, host, guest, read_only) in [
+            ("/a/b", "/a/b", "/a/b", false),
+            ("/a:ro", "/a", "/a", true),
+            ("a", "a", "/here/a", false),
+            ("a:rw", "a", "/here/a", false),
+            (".:/src:ro", ".", "/src", true),
+            ("a:b:/c d", "a:b", "/c d", false),
+            ("a:ro:/c", "a:ro", "/c", false),
+            ("../x:/c", "../x", "/c", false),
+        ] {
+            let share = share(text, whole).unwrap();
+            let found = (share.host.to_str(), share.folder.path.to_str());
+            assert_eq!(found, (Some(host), Some(guest)), "{text}");
+            assert_eq!(share.folder.read_only, read_only, "{text}");
+        }
+        for wrong in [
+            "",
+            ":ro",
+            ":/a",
+            "a:b",
+            "a:",
+            "a:/",
+            "a://",
+            "/",
+            "a:/b/../c",
+            "a:/b:z",
+            "a:/b:ro,z",
+        ] {
+            let complaint = share(wrong, whole).unwrap_err().to_string();
+            assert!(complaint.contains("HOST:GUEST"), "{wrong}: {complaint}");
+        }
+        let complaint = share("gone", whole).unwrap_err().to_string();
+        assert!(complaint.contains("cannot share \"gone\""), "{complaint}");
+    }
 
     #[test]
     fn memory_is_a_size() {

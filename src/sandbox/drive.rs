@@ -5,6 +5,7 @@
 //! the session's windows.
 
 use super::clock;
+use super::folders::Share;
 use super::kernel_log::KernelLog;
 use super::line::{self, Election, Line, keep_console};
 use super::session::{Action, Event, MachineEnd, STOP_GRACE, Session};
@@ -65,6 +66,8 @@ pub struct Plan {
     pub own_init: bool,
     /// Whether disks keep what the guest writes, so that it must come to write it.
     pub keep: bool,
+    /// Which directories of the host the guest has; their words are on the kernel's command line.
+    pub shares: Vec<Share>,
     /// Whether to show the kernel's console on standard error.
     pub show_console: bool,
 }

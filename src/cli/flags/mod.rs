@@ -136,7 +136,7 @@ impl Section {
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::Machine => "Machine",
-            Self::Disks => "Disks",
+            Self::Disks => "Disks and folders",
             Self::Network => "Network",
             Self::Command => "Command",
             Self::Kernel => "Kernel",

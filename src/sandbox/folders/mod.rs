@@ -19,6 +19,7 @@ mod files;
 mod locks;
 mod server;
 mod session;
+mod share;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -26,3 +27,4 @@ mod values;
 mod wire;
 
 pub use server::Server;
+pub use share::{Share, open};

@@ -13,6 +13,7 @@ mod debian;
 mod disk;
 mod dmesg;
 mod endings;
+mod folders;
 mod kernel;
 mod launcher;
 mod link;

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::sync::{Arc, Mutex};
 
 /// The most fids of a connection.
-const FIDS_MAX: usize = 1 << 17;
+const FIDS_MAX: usize = 1 << 16;
 
 /// An object with what is under way on it.
 #[derive(Debug)]

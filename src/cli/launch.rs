@@ -56,7 +56,8 @@ fn prepare(meant: &Meant) -> Result<(Wiring, Streams), String> {
     let (com2, from_guest, to_guest) = serial_line();
     let (console_hook, com2_hook) = (console.hook(), from_guest.hook());
     let (pci_uart, sent, received) = serial_line();
-    let services = Services::new(Vec::new()).map_err(cannot_connect)?;
+    let folders = sandbox::folders::open(&meant.plan.shares)?;
+    let services = Services::new(folders).map_err(cannot_connect)?;
     let cables = Cables {
         com1,
         com2,

@@ -71,6 +71,7 @@ fn plan(argv: &[&str]) -> Plan {
         keep: false,
         own_init: false,
         limit: Some(Duration::from_secs(60)),
+        shares: Vec::new(),
         show_console: false,
     }
 }

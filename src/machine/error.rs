@@ -26,8 +26,6 @@ pub enum BuildError {
     Disk(OpenError),
     /// The network.
     Net(net::OpenError),
-    /// A TAP interface: the sentence.
-    Tap(String),
     /// More disks than slots.
     TooManyDisks(usize),
     /// More drives than ports.
@@ -57,7 +55,6 @@ impl fmt::Display for BuildError {
             Self::Boot(error) => error.fmt(f),
             Self::Disk(error) => error.fmt(f),
             Self::Net(error) => error.fmt(f),
-            Self::Tap(sentence) => f.write_str(sentence),
             Self::TooManyDisks(count) => write!(
                 f,
                 "cannot attach {count} disks: the machine has room for {}; name fewer",

@@ -332,9 +332,7 @@ impl Connection {
             self.out.duplicate();
         }
         if !ack.before(self.out.una) && self.out.update_window(segment) {
-            self.timers.backoff = 0;
-            let flight = self.out.is_in_flight();
-            self.timers.resend = flight.then(|| now + self.timers.timeout());
+            (self.timers.resend, self.timers.backoff) = (None, 0);
         }
         if self.out.is_shut() {
             // It is there, though it takes nothing.

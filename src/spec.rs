@@ -68,6 +68,8 @@ pub enum Net {
     Nothing,
     /// A network in user space, from which the outside is reached.
     User(UserNet),
+    /// A TAP interface of the host's with this name, which only Linux has.
+    Tap(String),
     /// A cable that brings every frame back, which only tests want.
     Loop,
 }

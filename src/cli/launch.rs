@@ -6,7 +6,6 @@ use crate::backend::console::{Hook, Input, Output, serial_line};
 use crate::backend::disk::Disk;
 use crate::backend::pty;
 use crate::machine::{self, Cables, Machine, Outcome};
-use crate::sandbox::folders;
 use crate::sandbox::{self, Line, Lines, MachineEnd, Services, Streams, Verdict, Wiring, own_init};
 use crate::spec::{Net, Publish};
 use guest::protocol::Window;
@@ -57,7 +56,7 @@ fn prepare(meant: &Meant) -> Result<(Wiring, Streams), String> {
     let (com2, from_guest, to_guest) = serial_line();
     let (console_hook, com2_hook) = (console.hook(), from_guest.hook());
     let (pci_uart, sent, received) = serial_line();
-    let folders = folders::open(&meant.plan.shares)?;
+    let folders = sandbox::folders::open(&meant.plan.shares)?;
     let services = Services::new(folders).map_err(cannot_connect)?;
     let cables = Cables {
         com1,

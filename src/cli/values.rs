@@ -252,7 +252,10 @@ pub(super) fn net(text: &str) -> Result<Net, Usage> {
     match text {
         "user" => Ok(Net::User(UserNet::default())),
         "none" => Ok(Net::Nothing),
-        _ => Err(Usage::value("--net", text, "user or none")),
+        _ => match text.strip_prefix("tap:") {
+            Some(name) if !name.is_empty() => Ok(Net::Tap(name.to_owned())),
+            _ => Err(Usage::value("--net", text, "user, none or tap:NAME")),
+        },
     }
 }
 
@@ -435,8 +438,11 @@ mod tests {
     fn networks_have_names() {
         assert_eq!(net("user"), Ok(Net::User(UserNet::default())));
         assert_eq!(net("none"), Ok(Net::Nothing));
-        let error = net("bridge").unwrap_err().to_string();
-        assert!(error.contains("--net 'bridge'"), "{error}");
+        assert_eq!(net("tap:xl0"), Ok(Net::Tap("xl0".to_owned())));
+        for wrong in ["bridge", "tap", "tap:"] {
+            let error = net(wrong).unwrap_err().to_string();
+            assert!(error.contains(&format!("--net '{wrong}'")), "{error}");
+        }
     }
 
     #[test]

@@ -191,6 +191,7 @@ fn network(net: &spec::Net, mac: Mac) -> Result<(Arc<dyn Network>, Vec<Publish>)
     let network: Arc<dyn Network> = match net {
         spec::Net::Nothing => Arc::new(Null::Unplugged),
         spec::Net::Loop => Arc::new(Loop::new(Offloads::all(), net::MTU)),
+        spec::Net::Tap(name) => tap(name)?,
         spec::Net::User(user) => {
             let user = User::open(user, mac)?;
             let published = user.published().to_vec();
@@ -198,6 +199,21 @@ fn network(net: &spec::Net, mac: Mac) -> Result<(Arc<dyn Network>, Vec<Publish>)
         }
     };
     Ok((network, Vec::new()))
+}
+
+#[cfg(target_os = "linux")]
+fn tap(name: &str) -> Result<Arc<dyn Network>, BuildError> {
+    match net::tap::Tap::open(name) {
+        Ok(tap) => Ok(Arc::new(tap)),
+        Err(error) => Err(BuildError::Tap(error.to_string())),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn tap(name: &str) -> Result<Arc<dyn Network>, BuildError> {
+    Err(BuildError::Tap(format!(
+        "cannot open the TAP interface {name}: only Linux has such interfaces; use --net user"
+    )))
 }
 
 /// A locally administered address of one station (IEEE 802, 8.4), so that two sandboxes can share a network.

@@ -26,6 +26,8 @@ pub enum BuildError {
     Disk(OpenError),
     /// The network.
     Net(net::OpenError),
+    /// A TAP interface: the sentence.
+    Tap(String),
     /// More disks than slots.
     TooManyDisks(usize),
     /// More drives than ports.
@@ -55,6 +57,7 @@ impl fmt::Display for BuildError {
             Self::Boot(error) => error.fmt(f),
             Self::Disk(error) => error.fmt(f),
             Self::Net(error) => error.fmt(f),
+            Self::Tap(sentence) => f.write_str(sentence),
             Self::TooManyDisks(count) => write!(
                 f,
                 "cannot attach {count} disks: the machine has room for {}; name fewer",

@@ -332,7 +332,9 @@ impl Connection {
             self.out.duplicate();
         }
         if !ack.before(self.out.una) && self.out.update_window(segment) {
-            (self.timers.resend, self.timers.backoff) = (None, 0);
+            self.timers.backoff = 0;
+            let flight = self.out.is_in_flight();
+            self.timers.resend = flight.then(|| now + self.timers.timeout());
         }
         if self.out.is_shut() {
             // It is there, though it takes nothing.

@@ -494,6 +494,17 @@ fn a_shut_window_is_probed_for_as_long_as_the_peer_answers() {
 }
 
 #[test]
+fn a_window_that_opens_does_not_forget_what_is_in_flight() {
+    let mut hand = Hand::in_state(State::Established);
+    hand.tcp.write(&[7; 2000]);
+    hand.take();
+    hand.give_at(1, 1, Flags::ACK, 0, &[]);
+    hand.give_at(1, 1, Flags::ACK, WINDOW, &[]);
+    assert_eq!((hand.take(), hand.wait()), (vec![], ms(200)));
+    assert_eq!(hand.take().len(), 1);
+}
+
+#[test]
 fn a_window_of_little_is_not_worth_a_segment() {
     for (window, expected) in [
         (400, vec![]),
@@ -781,6 +792,9 @@ proptest! {
             prop_assert!(tcp.out.max.since(OURS) as usize <= written + 2);
             prop_assert!(!tcp.out.next.before(tcp.out.una) && !tcp.out.next.after(tcp.out.max));
             prop_assert!(!tcp.out.max.after(tcp.out.end()) || tcp.ending().is_some() || tcp.out.fin_acked);
+            // What is in flight is waited for, unless it is to be sent again just now.
+            let open = !matches!(tcp.phase, Phase::Closed | Phase::TimeWait);
+            prop_assert!(!open || !tcp.out.is_in_flight() || tcp.timers.resend.is_some() || tcp.wants_to_send());
             prop_assert!(tcp.memory() <= 16_384 && tcp.readable_len() <= 8192);
             prop_assert!(read <= tcp.inn.next.since(tcp.inn.irs) as usize);
         }

@@ -70,7 +70,10 @@ mod linux {
             eprintln!("init: {complaint}");
             end(Farewell::PowerOff);
         }
-        let prepared = prepared.and_then(|()| network::configure(&cmdline));
+        // A command that needs the network will say so itself.
+        if let Err(complaint) = network::configure(&cmdline) {
+            eprintln!("init: {complaint}");
+        }
         let served = open_session(link.as_ref()).and_then(|session| {
             let served = agent::serve(session, prepared.clone());
             served.map_err(|error| format!("the session with the launcher broke: {error}"))

@@ -30,7 +30,7 @@ const SCRIPT: &str = "cd /sys/class/net; echo begin
         echo $link > $driver/unbind; test -e eth1 || echo gone
         echo $link > $driver/bind; send
     done
-    dmesg | grep -iE 'virtio|eth[01]|irq' | grep -iE 'error|fail|warn|nobody|invalid' || echo clean";
+    dmesg | grep -iE 'virtio|eth[01]|irq' | grep -iE 'error|fail|warn|nobody|invalid' || echo clean; echo end";
 
 fn features() -> String {
     let bit = |bit| if FEATURES.contains(&bit) { '1' } else { '0' };
@@ -42,7 +42,10 @@ fn both_interfaces_work(append: &str) -> Vec<String> {
     let Some(text) = run(SCRIPT, append, Net::Nothing, Arc::new(Null::Silent)) else {
         return Vec::new();
     };
-    let (_, text) = text.split_once("begin\n").expect(&text);
+    let said = text
+        .split_once("begin\n")
+        .and_then(|(_, it)| it.split_once("end\n"));
+    let (text, _) = said.expect(&text);
     let lines: Vec<&str> = text.lines().collect();
     let words = |line: usize| {
         lines

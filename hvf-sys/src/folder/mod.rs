@@ -72,7 +72,7 @@ pub enum Kind {
 }
 
 /// What an object is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stat {
     /// The file system.
     pub dev: u64,

@@ -170,3 +170,46 @@ fn device((major, minor): (u32, u32)) -> u64 {
     let (major, minor) = (u64::from(major & 0xfff), u64::from(minor & 0xf_ffff));
     minor & 0xff | major << 8 | (minor & !0xff) << 12
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_files_are_is_told_by_who_started_us() {
+        let stat = |uid, gid| Stat {
+            uid,
+            gid,
+            ..Stat::default()
+        };
+        let (root, user) = (
+            Owner { uid: 0, gid: 0 },
+            Owner {
+                uid: 1000,
+                gid: 100,
+            },
+        );
+        for (owner, theirs, shown) in [
+            (root, (0, 0), (0, 0)),
+            (root, (1000, 100), (1000, 100)),
+            (user, (1000, 100), (0, 0)),
+            (user, (1000, 5), (0, 5)),
+            (user, (0, 0), (NOBODY, NOBODY)),
+            (user, (7, 100), (7, 0)),
+        ] {
+            let found = owner.natural(&stat(theirs.0, theirs.1));
+            assert_eq!(found, shown, "{owner:?} {theirs:?}");
+        }
+    }
+
+    #[test]
+    fn devices_are_numbered_as_linux_packs_them() {
+        for (numbers, packed) in [
+            ((1, 3), 0x103),
+            ((8, 0x12345), 0x1230_0845),
+            ((0xfff, 0xf_ffff), 0xffff_ffff),
+        ] {
+            assert_eq!(device(numbers), packed);
+        }
+    }
+}

@@ -15,7 +15,9 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::time::Duration;
 
 /// While more than this waits for the link, the command's output is left where it is.
-const OUTBOX_FULL: usize = 64 * 1024;
+const OUTBOX_FULL: usize = 256 * 1024;
+/// The most bytes that are taken from the link at once.
+const INTAKE: usize = 128 * 1024;
 
 /// What becomes of the system after a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,7 @@ pub fn serve(link: File, prepared: Result<(), String>) -> io::Result<Farewell> {
         link,
         signals,
         prepared,
+        intake: vec![0; INTAKE],
         decoder: Decoder::default(),
         outbox,
         sent: 0,
@@ -70,6 +73,8 @@ struct Agent {
     link: File,
     signals: Signals,
     prepared: Result<(), String>,
+    /// Where bytes from the link lie on their way to the decoder.
+    intake: Vec<u8>,
     decoder: Decoder,
     outbox: Vec<u8>,
     sent: usize,
@@ -165,10 +170,9 @@ impl Agent {
     }
 
     fn receive(&mut self) -> io::Result<()> {
-        let mut bytes = [0; 16 * 1024];
-        match self.link.read(&mut bytes) {
+        match self.link.read(&mut self.intake) {
             Ok(0) => self.farewell = Some(Farewell::PowerOff),
-            Ok(count) => self.decoder.push(&bytes[..count]),
+            Ok(count) => self.decoder.push(&self.intake[..count]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),

@@ -17,9 +17,9 @@ pub const GREETING: &[u8; 8] = b"\0xlaunch";
 /// The version that both sides must speak.
 pub const VERSION: u16 = 2;
 /// The bytes of one stream that may be under way without credit.
-pub const WINDOW: u32 = 128 * 1024;
+pub const WINDOW: u32 = 512 * 1024;
 /// The most bytes that one data frame carries.
-pub const DATA_MAX: usize = 16 * 1024;
+pub const DATA_MAX: usize = 64 * 1024;
 /// The most bytes that any frame's payload has.
 pub const PAYLOAD_MAX: usize = 128 * 1024;
 

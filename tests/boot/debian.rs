@@ -3,6 +3,7 @@
 use crate::disk::script;
 use crate::launcher::{Finished, Program};
 use std::fs;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -92,10 +93,105 @@ fn long_debians_userland_runs_from_an_image() {
     assert_eq!(finished.text(), "bookworm\nverified\n3.142\nguest\n");
 }
 
+/// What people install to build their programs with.
+#[test]
+fn long_debians_compilers_work_in_an_image() {
+    let Some(xlaunch) = Program::find_for_long() else {
+        return;
+    };
+    let Some(image) = debian_disk() else { return };
+    let image = image.to_str().unwrap();
+    let count = "import math, sys; print(sys.version_info[:2], math.factorial(30))";
+    let finished = xlaunch.run(&[image, "--", "python3", "-c", count]);
+    assert_eq!(finished.code(), 0, "{finished}");
+    let expected = "(3, 11) 265252859812191058636308480000000\n";
+    assert_eq!(finished.text(), expected, "{finished}");
+
+    let script = r#"set -e; mkdir /tmp/project; cd /tmp/project
+        for n in 1 2 3 4; do echo "int part$n(void) { return $n; }" > part$n.c; done
+        printf '#include <stdio.h>\nint part1(void), part2(void), part3(void), part4(void);\nint main(void) { return !printf("%%d\\n", part1() + part2() + part3() + part4()); }\n' > sum.c
+        printf 'sum: sum.o part1.o part2.o part3.o part4.o\n\tgcc -o $@ $^\n' > Makefile
+        make -s -j2; ./sum"#;
+    let finished = xlaunch.run(&["-m", "2G", image, "--", "sh", "-c", script]);
+    assert_eq!(finished.code(), 0, "{finished}");
+    assert_eq!(finished.text(), "10\n", "{finished}");
+}
+
+/// systemd comes up clean to its login prompt, lets root in, and its power off is ours.
+#[test]
+fn long_debians_own_init_comes_up_without_a_failed_unit() {
+    let Some(xlaunch) = Program::find_for_long() else {
+        return;
+    };
+    let Some(image) = debian_disk() else { return };
+    let mut running = xlaunch.start(&["--init", image.to_str().unwrap()]);
+    let mut keyboard = running.child().stdin.take().unwrap();
+    let mut console = running.child().stdout.take().unwrap();
+    let mut text = String::new();
+    let mut see = |wanted: &str| {
+        let mut bytes = [0; 4096];
+        while !text.contains(wanted) {
+            let count = console.read(&mut bytes).unwrap();
+            assert!(count > 0, "it ended without {wanted:?}: {text}");
+            text += &String::from_utf8_lossy(&bytes[..count]);
+        }
+        std::mem::take(&mut text)
+    };
+    see("login: ");
+    keyboard.write_all(b"root\n").unwrap();
+    see("# ");
+    let questions = "systemctl is-system-running --wait; echo failed=$(systemctl --failed --no-legend | wc -l).\n";
+    keyboard.write_all(questions.as_bytes()).unwrap();
+    let said = see("failed=0.");
+    assert!(said.contains("running"), "{said}");
+    keyboard.write_all(b"poweroff\n").unwrap();
+    drop(keyboard);
+    while console.read(&mut [0; 4096]).unwrap() > 0 {}
+    let finished = running.finish();
+    assert_eq!(finished.code(), 0, "{finished}");
+}
+
+/// A project lies on the host, is built in the image, and what comes out lies on the host.
+#[test]
+fn long_a_project_in_a_shared_folder_is_built_inside() {
+    let Some(xlaunch) = Program::find_for_long() else {
+        return;
+    };
+    let Some(image) = debian_disk() else { return };
+    let place = TempDir::new().unwrap();
+    let write = |name: &str, text: &str| fs::write(place.path().join(name), text).unwrap();
+    write(
+        "greet.c",
+        "#include <stdio.h>\nint main(void) { puts(\"built inside\"); return 7; }\n",
+    );
+    write(
+        "Makefile",
+        "all: greet copy\ngreet: greet.c\n\tgcc -static -O2 -o $@ $<\ncopy:\n\tgit -c safe.directory='*' clone -q . copy\n",
+    );
+    let folder = format!("{}:/src", place.path().display());
+    let commit = "git init -q; git add -A; git -c user.name=A -c user.email=a@b commit -qm first";
+    let script = format!("{commit} && make -s -j2 && ./greet");
+    let image = image.to_str().unwrap();
+    let finished = xlaunch.run(&[
+        "-v", &folder, "-w", "/src", image, "--", "sh", "-c", &script,
+    ]);
+    assert_eq!(finished.code(), 7, "{finished}");
+    assert_eq!(finished.text(), "built inside\n", "{finished}");
+    let outside = Command::new(place.path().join("greet")).output().unwrap();
+    assert_eq!(outside.status.code(), Some(7));
+    assert_eq!(outside.stdout, finished.stdout);
+    let cloned = fs::read(place.path().join("copy/greet.c")).unwrap();
+    assert_eq!(cloned, fs::read(place.path().join("greet.c")).unwrap());
+    write("greet.c", "not C at all\n");
+    let finished = xlaunch.run(&["-v", &folder, "-w", "/src", image, "--", "make", "-s"]);
+    assert_eq!(finished.code(), 2, "{finished}");
+    assert!(finished.complaint().contains("greet.c:1"), "{finished}");
+}
+
 /// The image, made once and kept: making it takes minutes and the network.
 fn debian_disk() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let image = root.join("target/test-disks/debian.img");
+    let image = root.join("target/test-disks/debian-build.img");
     if image.is_file() {
         return Some(image);
     }
@@ -103,6 +199,7 @@ fn debian_disk() -> Option<PathBuf> {
     let output = Command::new(root.join("scripts/make-disk"))
         .arg("debian")
         .arg(&image)
+        .args(["2G", "python3", "gcc", "libc6-dev", "make", "git"])
         .output()
         .unwrap();
     if output.status.success() {

@@ -79,7 +79,7 @@ fn prepare(meant: &Meant) -> Result<(Wiring, Streams), String> {
         say(&format!("the PCI serial port leads to {}", name.display()));
     }
     let launched = Launched {
-        machine,
+        machine: Arc::new(machine),
         console: console_hook,
         com2: com2_hook,
         services,
@@ -108,7 +108,7 @@ fn cannot_connect(error: io::Error) -> String {
 
 /// The machine as its session sees it: its lines' calls last as long as its rounds.
 struct Launched {
-    machine: Machine,
+    machine: Arc<Machine>,
     console: Hook,
     com2: Hook,
     services: Services,
@@ -121,7 +121,9 @@ impl Launched {
         let (console, keyboard) = console;
         let link = self.services.listen().map_err(cannot_connect)?;
         if self.own_init {
-            return own_init(Box::new(console), Box::new(keyboard)).map_err(cannot_connect);
+            let machine = self.machine.clone();
+            let button = Box::new(move || machine.press_power_button());
+            return own_init(Box::new(console), Box::new(keyboard), button).map_err(cannot_connect);
         }
         let (from_guest, to_guest) = com2;
         let com2 = Line {

@@ -8,7 +8,7 @@ use super::clock;
 use super::folders::Share;
 use super::kernel_log::KernelLog;
 use super::line::{self, Election, Line, keep_console};
-use super::session::{Action, Event, MachineEnd, STOP_GRACE, Session};
+use super::session::{Action, Event, MachineEnd, OWN_INIT_GRACE, STOP_GRACE, Session};
 use super::streams::{SharedAllowance, read_input, read_terminal, write_output};
 use super::verdict::Verdict;
 use guest::protocol::{Frame, Start, Stream, Window};
@@ -74,7 +74,12 @@ pub struct Plan {
 
 fn session(plan: &Plan) -> Session {
     let session = Session::new(plan.start.clone(), plan.limit, Instant::now());
-    let session = session.stopping_within(plan.stop_grace.unwrap_or(STOP_GRACE));
+    let usual = if plan.own_init {
+        OWN_INIT_GRACE
+    } else {
+        STOP_GRACE
+    };
+    let session = session.stopping_within(plan.stop_grace.unwrap_or(usual));
     if plan.keep {
         session.keeping()
     } else {

@@ -21,7 +21,7 @@ mod verdict;
 
 pub use drive::{Lines, Machine, Plan, Streams, Wiring, run};
 pub use line::Line;
-pub use own_init::own_init;
+pub use own_init::{PowerButton, own_init};
 pub use services::Services;
 pub use session::MachineEnd;
 pub use verdict::{FAILURE, Verdict};

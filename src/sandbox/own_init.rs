@@ -5,6 +5,8 @@
 //! keyboard its input, and its end the machine's. Back-pressure is the same as ever: the console is read while there
 //! is credit, and the guest sees a busy port.
 //!
+//! A request to end is the machine's power button, and an interrupt is typed.
+//!
 //! The kernel's console is the same line. What is read there is passed on to whoever watches for the kernel's end, who
 //! must read it.
 
@@ -15,11 +17,21 @@ use std::io::{self, Read, Write, pipe};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
+/// What presses the machine's power button.
+pub type PowerButton = Box<dyn Fn() + Send>;
+
+/// The signal that asks a session to end.
+const SIGTERM: u8 = 15;
+/// The signal of an interrupt, and what a terminal has for it: Ctrl-C.
+const SIGINT: u8 = 2;
+const END_OF_TEXT: u8 = 3;
+
 /// The lines of a session with a guest whose console and keyboard these are. Its threads end with the console. Errors
 /// are the system's, where it has no more descriptors or threads.
 pub fn own_init(
     console: Box<dyn Read + Send>,
     keyboard: Box<dyn Write + Send>,
+    button: PowerButton,
 ) -> io::Result<Lines> {
     let (from_guest, frames) = pipe()?;
     let (orders, to_guest) = pipe()?;
@@ -34,7 +46,7 @@ pub fn own_init(
     spawn("own-console", move || show(console, Box::new(watch), &half))?;
     let half = Half { frames, credit };
     spawn("own-keyboard", move || {
-        obey(Box::new(orders), keyboard, &half);
+        obey(Box::new(orders), keyboard, &button, &half);
     })?;
     let line = Line {
         from_guest: Box::new(from_guest),
@@ -140,7 +152,12 @@ fn show(mut console: Box<dyn Read + Send>, mut watch: Box<dyn Write + Send>, hal
 }
 
 /// Does what the launcher's half says: types, and takes credit.
-fn obey(mut orders: Box<dyn Read + Send>, mut keyboard: Box<dyn Write + Send>, half: &Half) {
+fn obey(
+    mut orders: Box<dyn Read + Send>,
+    mut keyboard: Box<dyn Write + Send>,
+    button: &PowerButton,
+    half: &Half,
+) {
     let mut decoder = Decoder::default();
     let mut buffer = vec![0; DATA_MAX];
     while let Ok(count @ 1..) = orders.read(&mut buffer) {
@@ -158,7 +175,10 @@ fn obey(mut orders: Box<dyn Read + Send>, mut keyboard: Box<dyn Write + Send>, h
                 Frame::Credit(Stream::Stdout, bytes) => half.credit.grant(bytes),
                 // Nobody reads it, so nothing holds it up.
                 Frame::Closed(Stream::Stdout) => half.credit.grant(u32::MAX),
-                // A console has no size and no end of input; the machine's power button is not on it.
+                Frame::Signal(SIGTERM) => button(),
+                // A keyboard that is gone is the machine's end.
+                Frame::Signal(SIGINT) => drop(keyboard.write_all(&[END_OF_TEXT])),
+                // A console has no size, no end of input, and no other signals.
                 _ => {}
             }
         }
@@ -173,6 +193,7 @@ mod tests {
     use std::io::{PipeReader, PipeWriter};
 
     struct Guest {
+        presses: std::sync::mpsc::Receiver<()>,
         console: Option<PipeWriter>,
         keyboard: PipeReader,
         lines: Lines,
@@ -181,8 +202,11 @@ mod tests {
     fn guest() -> Guest {
         let (console, shows) = pipe().unwrap();
         let (keyboard, types) = pipe().unwrap();
-        let lines = own_init(Box::new(console), Box::new(types)).unwrap();
+        let (press, presses) = std::sync::mpsc::channel();
+        let button = Box::new(move || press.send(()).unwrap());
+        let lines = own_init(Box::new(console), Box::new(types), button).unwrap();
         Guest {
+            presses,
             console: Some(shows),
             keyboard,
             lines,
@@ -233,6 +257,18 @@ mod tests {
         guest.keyboard.read_exact(&mut typed).unwrap();
         assert_eq!(&typed, b"root\r");
         guest.expect_frame(&Frame::Credit(Stream::Stdin, 5));
+    }
+
+    #[test]
+    fn a_request_to_end_is_the_power_button_and_an_interrupt_is_typed() {
+        let mut guest = guest();
+        guest.send(&Frame::Signal(SIGINT));
+        let mut typed = [0];
+        guest.keyboard.read_exact(&mut typed).unwrap();
+        assert_eq!(typed, [END_OF_TEXT]);
+        assert!(guest.presses.try_recv().is_err());
+        guest.send(&Frame::Signal(SIGTERM));
+        guest.presses.recv().unwrap();
     }
 
     #[test]

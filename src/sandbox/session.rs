@@ -26,6 +26,8 @@ const KEEPING_GRACE: Duration = Duration::from_secs(10 * 60);
 const SETTLE: Duration = Duration::from_secs(2);
 /// How long a command may take to end after a SIGTERM of ours, where nothing else is said.
 pub(super) const STOP_GRACE: Duration = Duration::from_secs(10);
+/// The same for a whole system, which gives each of its services time to end.
+pub(super) const OWN_INIT_GRACE: Duration = Duration::from_secs(90);
 /// So many SIGINTs within `IMPATIENCE` end the session, though the command may ignore them.
 const INTERRUPTS: usize = 3;
 const IMPATIENCE: Duration = Duration::from_secs(1);

@@ -6,6 +6,8 @@
 
 #[cfg(target_os = "linux")]
 pub mod boot;
+#[cfg(target_os = "macos")]
+pub mod names;
 #[cfg(target_os = "linux")]
 pub mod network;
 pub mod poll;

@@ -1,13 +1,16 @@
 //! `--net user` with Linux in the guest: in a world that the tests make for themselves (network and mount namespaces with
 //! servers, names and addresses of their own), and on this machine's loopback.
 
-use crate::launcher::{Finished, Program};
+use crate::launcher::{Finished, Program, compile_for_guest};
 use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
+
+/// A server for the guest; see its head.
+const ECHO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/boot/guest/echo.rs");
 
 /// Says to a test that it is in its world.
 const INSIDE: &str = "XLAUNCH_TEST_WORLD";
@@ -136,13 +139,17 @@ fn count(mut stream: TcpStream) {
     }
 }
 
-fn echo_datagrams(at: impl Into<SocketAddr>) -> SocketAddr {
+/// TFTP, as far as it takes to be asked for a short file, whatever its name: the one thing with datagrams that busybox
+/// can be told to do with anybody.
+fn tftp(at: impl Into<SocketAddr>) -> SocketAddr {
     let socket = UdpSocket::bind(at.into()).unwrap();
     let at = socket.local_addr().unwrap();
     thread::spawn(move || {
-        let mut buffer = vec![0; 65_536];
-        while let Ok((len, from)) = socket.recv_from(&mut buffer) {
-            socket.send_to(&buffer[..len], from).unwrap();
+        let mut buffer = vec![0; 2048];
+        while let Ok((_, from)) = socket.recv_from(&mut buffer) {
+            if buffer[..2] == [0, 1] {
+                socket.send_to(b"\x00\x03\x00\x01hello\n", from).unwrap();
+            }
         }
     });
     at
@@ -204,7 +211,7 @@ fn a_guest_reaches_the_outside_and_nothing_else() {
     serve((SERVER, 8000), http);
     serve((SERVER6, 8000), http);
     serve((SERVER, 9), count);
-    echo_datagrams((SERVER, 7));
+    tftp((SERVER, 69));
     names();
     // What nobody is to reach.
     serve((Ipv4Addr::LOCALHOST, 8000), http);
@@ -217,7 +224,7 @@ fn a_guest_reaches_the_outside_and_nothing_else() {
             "say down $(wget -q -O - http://server.test:8000/{SIZE} | md5sum)
             wget -q -O - http://server.test:8000/{SIZE} >/tmp/file
             say up $(nc server.test 9 </tmp/file)
-            say datagram $(echo hello | nc -u -w 3 198.51.100.1 7)
+            tftp -g -l /tmp/got -r it 198.51.100.1 && say datagram $(cat /tmp/got)
             ping -c 2 -W 5 198.51.100.1 >/dev/null && say ping
             ping -c 1 -W 5 10.0.2.2 >/dev/null && say gateway
             nslookup nosuch.test 2>&1 | grep -c NXDOMAIN | sed s/[1-9]/none/
@@ -302,9 +309,10 @@ fn the_host_s_loopback_is_the_gateway_where_that_is_allowed() {
         return;
     };
     let http = serve((Ipv4Addr::LOCALHOST, 0), http);
-    let datagrams = echo_datagrams((Ipv4Addr::LOCALHOST, 0));
+    let datagrams = tftp((Ipv4Addr::LOCALHOST, 0));
     let script = format!(
-        "wget -q -O - http://10.0.2.2:{}/100000 | md5sum; echo hello | nc -u -w 3 10.0.2.2 {}",
+        "wget -q -O - http://10.0.2.2:{}/100000 | md5sum
+        tftp -g -l /tmp/got -r it 10.0.2.2 {} 2>/dev/null && cat /tmp/got",
         http.port(),
         datagrams.port()
     );
@@ -360,9 +368,15 @@ fn published_ports_lead_to_the_guest() {
         return;
     };
     let script = format!(
-        "{SET_UP}(while nc -l -p 80 -e cat; do :; done) & while nc -u -l -p 53 -e cat; do :; done"
+        "{SET_UP}cat >/tmp/echo; chmod 755 /tmp/echo
+        (while nc -l -p 80 -e cat; do :; done) & /tmp/echo"
     );
+    let place = tempfile::TempDir::new().unwrap();
+    let program = place.path().join("echo");
+    compile_for_guest(ECHO, &program);
     let mut running = xlaunch.start(&["-p", "0:80", "-p=0:53/udp", "--", "sh", "-c", &script]);
+    let mut stdin = running.child().stdin.take().unwrap();
+    thread::spawn(move || stdin.write_all(&std::fs::read(program).unwrap()));
     let mut complaint = BufReader::new(running.child().stderr.take().unwrap());
     let tcp = published(&mut complaint, "80");
     let udp = published(&mut complaint, "53/udp");

@@ -3,7 +3,8 @@
 //! The name servers are asked one after the other, the next as soon as one fails and after a while even if it says
 //! nothing; the first answer wins. Each question to each server has a socket and a number of its own, so that strangers
 //! must guess both to answer it (RFC 5452). A failure that all agree on is passed on as well, and where none says
-//! anything the guest is told that, so that its resolver need not wait.
+//! anything the guest is told that, so that its resolver need not wait. On macOS the host's own resolver is asked
+//! before them all: resolv.conf says there only what the first of several resolvers would do.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,8 +12,12 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "macos")]
+use hvf_sys::os::names::{Lookup, Progress, Record};
 use hvf_sys::random;
 
+#[cfg(target_os = "macos")]
+use super::message::{Answer, Asked};
 use super::outbox::Outbox;
 use super::resolvers::Resolvers;
 use super::udp;
@@ -27,6 +32,8 @@ const HEADER: usize = 12;
 const QUESTIONS_MAX: usize = 128;
 /// How long the next name server is not asked.
 const NEXT: Duration = Duration::from_secs(2);
+/// The same after the host's own resolver was asked, which asks several itself.
+const SYSTEM: Duration = Duration::from_secs(5);
 /// How long a question is one.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -35,7 +42,9 @@ const RESPONSE: u8 = 0x80;
 const RECURSION_AVAILABLE: u8 = 0x80;
 const CODE: u8 = 0x0f;
 /// Response codes that answer a question: no error, and no such name.
-const ANSWERS: [u8; 2] = [0, 3];
+const ANSWERS: [u8; 2] = [NO_ERROR, NO_SUCH_NAME];
+const NO_ERROR: u8 = 0;
+const NO_SUCH_NAME: u8 = 3;
 const SERVER_FAILURE: u8 = 2;
 
 /// A question of the guest's.
@@ -56,9 +65,26 @@ struct Question {
 
 /// A question on its way.
 struct Asking {
-    socket: Arc<UdpSocket>,
-    id: [u8; 2],
+    way: Way,
     over: bool,
+}
+
+enum Way {
+    /// To a name server.
+    Server { socket: Arc<UdpSocket>, id: [u8; 2] },
+    /// To the host's own resolver, which knows the name servers of VPNs.
+    #[cfg(target_os = "macos")]
+    System { lookup: Arc<Lookup>, asked: Asked },
+}
+
+/// What came of it.
+enum Heard {
+    /// Nothing yet.
+    Nothing,
+    /// This message.
+    Message(Vec<u8>),
+    /// It has no answer.
+    Failure,
 }
 
 /// All questions.
@@ -99,13 +125,19 @@ impl Dns {
         if self.questions.len() >= QUESTIONS_MAX {
             self.questions.pop_first();
         }
+        let asking = Vec::from_iter(Asking::system(message));
         let question = Question {
             guest,
             asked,
             message: message.to_vec(),
             servers: self.servers().into_iter(),
-            asking: Vec::new(),
-            next: now,
+            next: now
+                + if asking.is_empty() {
+                    Duration::ZERO
+                } else {
+                    SYSTEM
+                },
+            asking,
             ends: now + PATIENCE,
             failure: None,
         };
@@ -153,8 +185,7 @@ impl Dns {
         }
         for (number, question) in &self.questions {
             for (index, asking) in question.asking.iter().enumerate() {
-                let token = Token::Dns(*number, index);
-                watches.socket(token, &asking.socket, room && !asking.over, false);
+                asking.watch(Token::Dns(*number, index), room, watches);
             }
             watches.until(question.ends);
             if question.servers.len() > 0 {
@@ -178,27 +209,21 @@ impl Dns {
         let Some(asking) = question.asking.get_mut(index) else {
             return;
         };
-        let message = match asking.socket.recv(buffer) {
-            Ok(len) => &mut buffer[..len],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Err(_) => {
-                // It is not there.
+        let message = match asking.hear(&question.message, buffer) {
+            Heard::Nothing => return,
+            Heard::Message(message) => message,
+            Heard::Failure => {
                 asking.over = true;
                 return self.go_on(number, now, out);
             }
         };
-        let answers = message.len() >= HEADER && message[..2] == asking.id;
-        if !answers || message[2] & RESPONSE == 0 {
-            return;
-        }
-        message[..2].copy_from_slice(&question.message[..2]);
         if ANSWERS.contains(&(message[3] & CODE)) {
-            udp::reply(question.asked, question.guest, message, out);
+            udp::reply(question.asked, question.guest, &message, out);
             self.questions.remove(&number);
             return;
         }
         asking.over = true;
-        question.failure = Some(message.to_vec());
+        question.failure = Some(message);
         self.go_on(number, now, out);
     }
 
@@ -218,11 +243,93 @@ impl Asking {
         let mut message = message.to_vec();
         message[..2].copy_from_slice(&id);
         socket.send(&message)?;
+        let socket = Arc::new(socket);
         Ok(Self {
-            socket: Arc::new(socket),
-            id,
+            way: Way::Server { socket, id },
             over: false,
         })
+    }
+
+    /// Asks the host's own resolver, where there is one that can be asked such a thing.
+    #[cfg(target_os = "macos")]
+    fn system(message: &[u8]) -> Option<Self> {
+        let asked = Asked::read(message)?;
+        match Lookup::begin(&asked.name, asked.kind, asked.class) {
+            Ok(lookup) => Some(Self {
+                way: Way::System {
+                    lookup: Arc::new(lookup),
+                    asked,
+                },
+                over: false,
+            }),
+            Err(error) => {
+                log::debug!("cannot ask the host's resolver: {error}");
+                None
+            }
+        }
+    }
+
+    #[cfg(not(target_os = "macos"))]
+    fn system(_message: &[u8]) -> Option<Self> {
+        None
+    }
+
+    fn watch(&self, token: Token, room: bool, watches: &mut Watches) {
+        let read = room && !self.over;
+        match &self.way {
+            Way::Server { socket, .. } => watches.socket(token, socket, read, false),
+            #[cfg(target_os = "macos")]
+            Way::System { lookup, .. } => watches.socket(token, lookup, read, false),
+        }
+    }
+
+    /// What has come in answer to `question`, with the number of that.
+    fn hear(&self, question: &[u8], buffer: &mut [u8]) -> Heard {
+        match &self.way {
+            Way::Server { socket, id } => {
+                let message = match socket.recv(buffer) {
+                    Ok(len) => &buffer[..len],
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        return Heard::Nothing;
+                    }
+                    // It is not there.
+                    Err(_) => return Heard::Failure,
+                };
+                let answers = message.len() >= HEADER && message[..2] == *id;
+                if !answers || message[2] & RESPONSE == 0 {
+                    return Heard::Nothing;
+                }
+                let mut message = message.to_vec();
+                message[..2].copy_from_slice(&question[..2]);
+                Heard::Message(message)
+            }
+            #[cfg(target_os = "macos")]
+            Way::System { lookup, asked } => match lookup.process() {
+                Progress::Waiting => Heard::Nothing,
+                Progress::NoName => Heard::Message(asked.answer(question, NO_SUCH_NAME, &[])),
+                Progress::Failed(error) => {
+                    log::debug!("the host's resolver fails: {error}");
+                    Heard::Failure
+                }
+                Progress::Records(records) => {
+                    let answers: Vec<_> = records.iter().map(Answer::from).collect();
+                    Heard::Message(asked.answer(question, NO_ERROR, &answers))
+                }
+            },
+        }
+    }
+}
+
+#[cfg(target_os = "macos")]
+impl<'a> From<&'a Record> for Answer<'a> {
+    fn from(record: &'a Record) -> Self {
+        Self {
+            name: &record.name,
+            kind: record.kind,
+            class: record.class,
+            ttl: record.ttl,
+            data: &record.data,
+        }
     }
 }
 

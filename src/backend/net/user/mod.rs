@@ -16,6 +16,8 @@ mod dns;
 mod fragments;
 mod icmp;
 mod ip;
+#[cfg(any(test, target_os = "macos"))]
+mod message;
 mod outbox;
 mod policy;
 mod publish;

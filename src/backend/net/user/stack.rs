@@ -283,7 +283,7 @@ impl Stack {
         self.udp.watch(now, room, watches);
         self.echoes.watch(now, room, watches);
         self.dns.watch(now, room, watches, out);
-        self.streams.watch(true, &mut Turn { now, out, watches });
+        self.streams.watch(&mut Turn { now, out, watches });
     }
 
     /// A socket is ready.

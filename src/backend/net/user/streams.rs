@@ -29,6 +29,8 @@ const CONNECTING_MAX: usize = 512;
 const PATIENCE: Duration = Duration::from_secs(75);
 /// The most that are accepted at a time at a published port.
 const ACCEPTS: usize = 32;
+/// How long published ports rest when there is no socket for who calls.
+const REST: Duration = Duration::from_millis(200);
 /// The most data in a segment that somebody else cuts, so that all headers fit in an IP packet of 65,535 bytes.
 pub(super) const SEGMENT_MAX: usize = 65_535 - 60;
 
@@ -76,6 +78,8 @@ pub(super) struct Streams {
     /// Those with something for the guest.
     queue: VecDeque<FlowKey>,
     listeners: Vec<Listener>,
+    /// Until when nobody is accepted, since the host has no more sockets.
+    rests: Option<Instant>,
     connecting: usize,
     /// Whether it was said that the host has no more sockets for us.
     told: bool,
@@ -100,6 +104,7 @@ impl Streams {
             flows: HashMap::new(),
             queue: VecDeque::new(),
             listeners: published.into_iter().map(listener).collect(),
+            rests: None,
             connecting: 0,
             told: false,
         }
@@ -172,6 +177,8 @@ impl Streams {
         Config {
             // Acknowledgments gather anyway, as long as the guest's frames come faster than they are dealt with.
             ack_delay: Duration::ZERO,
+            receive: buffer(self.flows.len()),
+            send: buffer(self.flows.len()),
             ..Config::new((self.mtu - headers) as u16)
         }
     }
@@ -261,7 +268,7 @@ impl Streams {
     }
 
     /// What is waited for, after what is late has been done.
-    pub(super) fn watch(&mut self, room: bool, turn: &mut Turn<'_>) {
+    pub(super) fn watch(&mut self, turn: &mut Turn<'_>) {
         let late = |flow: &Flow| flow.deadline().is_some_and(|it| it <= turn.now) && !flow.queued;
         let due: Vec<FlowKey> = self
             .flows
@@ -289,9 +296,13 @@ impl Streams {
                 turn.watches.until(deadline);
             }
         }
+        self.rests = self.rests.filter(|until| *until > turn.now);
+        if let Some(until) = self.rests {
+            return turn.watches.until(until);
+        }
         for (index, listener) in self.listeners.iter().enumerate() {
             turn.watches
-                .socket(Token::Listener(index), &listener.socket, room, false);
+                .socket(Token::Listener(index), &listener.socket, true, false);
         }
     }
 
@@ -374,8 +385,17 @@ impl Streams {
             };
             let (stream, peer) = match listener.socket.accept() {
                 Ok(accepted) => accepted,
-                // Whoever has gone away again is nobody's concern, and too many open files pass.
-                Err(_) => return,
+                Err(error) => {
+                    // Nobody is left, or somebody has gone away again. With anything else a caller stays where it is,
+                    // and would end each wait at once.
+                    use io::ErrorKind::{ConnectionAborted, Interrupted, WouldBlock};
+                    let passes = [WouldBlock, ConnectionAborted, Interrupted];
+                    if !passes.contains(&error.kind()) {
+                        log::debug!("cannot accept at a published port: {error}");
+                        self.rests = Some(turn.now + REST);
+                    }
+                    return;
+                }
             };
             let guest = SocketAddr::new(guest, listener.guest);
             let prepared = stream.set_nonblocking(true).and(stream.set_nodelay(true));
@@ -591,6 +611,16 @@ impl Flow {
     }
 }
 
+/// How many bytes each of the two buffers of one more connection takes at most: the more there are, the less, so that
+/// all that a guest can fill stays within some hundreds of megabytes.
+fn buffer(flows: usize) -> usize {
+    match flows {
+        0..256 => 256 << 10,
+        256..1024 => 64 << 10,
+        _ => 16 << 10,
+    }
+}
+
 /// Whether an error only says that it is not yet time.
 fn is_wait(error: io::Error) -> io::Result<bool> {
     match error.kind() {
@@ -688,4 +718,17 @@ pub(super) fn stray(key: &FlowKey, segment: &Segment, out: &mut Outbox) {
 /// Whether a segment begins a connection.
 pub(super) fn is_syn(segment: &Segment) -> bool {
     segment.flags & (Flags::SYN | Flags::ACK | Flags::RST | Flags::FIN) == Flags::SYN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_buffers_together_are_bounded() {
+        // Whoever got a large buffer came when there were few, so that there are never more of them than that.
+        let most: usize = (0..FLOWS_MAX).map(|flows| 2 * buffer(flows)).sum();
+        assert!(most <= 320 << 20, "{most}");
+        assert!(buffer(0) >= buffer(256) && buffer(1023) >= buffer(1024));
+    }
 }

@@ -5,6 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
+#[cfg(target_os = "macos")]
+use hvf_sys::os::names::Lookup;
+
 use super::FlowKey;
 use super::icmp::EchoKey;
 
@@ -31,6 +34,8 @@ pub(super) enum Socket {
     Udp(Arc<UdpSocket>),
     Stream(Arc<TcpStream>),
     Listener(Arc<TcpListener>),
+    #[cfg(target_os = "macos")]
+    Names(Arc<Lookup>),
 }
 
 impl AsFd for Socket {
@@ -39,6 +44,8 @@ impl AsFd for Socket {
             Self::Udp(it) => it.as_fd(),
             Self::Stream(it) => it.as_fd(),
             Self::Listener(it) => it.as_fd(),
+            #[cfg(target_os = "macos")]
+            Self::Names(it) => it.as_fd(),
         }
     }
 }
@@ -58,6 +65,13 @@ impl From<&Arc<TcpStream>> for Socket {
 impl From<&Arc<TcpListener>> for Socket {
     fn from(listener: &Arc<TcpListener>) -> Self {
         Self::Listener(listener.clone())
+    }
+}
+
+#[cfg(target_os = "macos")]
+impl From<&Arc<Lookup>> for Socket {
+    fn from(lookup: &Arc<Lookup>) -> Self {
+        Self::Names(lookup.clone())
     }
 }
 

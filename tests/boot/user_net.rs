@@ -1,4 +1,4 @@
-//! `--net user` with Linux in the guest: in a world that the tests make for themselves (network and mount namespaces with
+//! `--net user`, and `--net tap:NAME`, with Linux in the guest: in a world that the tests make for themselves (network and mount namespaces with
 //! servers, names and addresses of their own), and on this machine's loopback.
 
 use crate::launcher::{Finished, Program, compile_for_guest};
@@ -322,6 +322,26 @@ fn the_host_s_loopback_is_the_gateway_where_that_is_allowed() {
     let refused = shell(&xlaunch, &[], &script);
     let nothing = digest(&[]);
     assert_eq!(refused.text(), format!("{nothing}  -\n"), "{refused}");
+}
+
+#[test]
+fn a_tap_leads_to_the_kernel_of_the_host() {
+    if !in_a_world("user_net::a_tap_leads_to_the_kernel_of_the_host") {
+        return;
+    }
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    serve((SERVER, 8000), http);
+    serve((SERVER, 9), count);
+    const SIZE: usize = 3_000_000;
+    let script = format!(
+        "ip addr flush dev eth0; ip addr add 198.51.100.2/24 dev eth0; ip link set eth0 up
+        wget -q -O /tmp/file http://198.51.100.1:8000/{SIZE}; nc 198.51.100.1 9 </tmp/file"
+    );
+    let finished = xlaunch.run(&["--net=tap:world", "--", "sh", "-c", &script]);
+    let expected = format!("{SIZE} {}\n", digest(&pattern(SIZE)));
+    assert_eq!(finished.text(), expected, "{finished}");
 }
 
 #[test]

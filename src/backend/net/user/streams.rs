@@ -31,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(75);
 const ACCEPTS: usize = 32;
 /// How long published ports rest when there is no socket for who calls.
 const REST: Duration = Duration::from_millis(200);
+/// How many bytes are read from the outside at once, at first and at most.
+const READ_LEAST: usize = 4 << 10;
+const READ_MOST: usize = 256 << 10;
 /// The most data in a segment that somebody else cuts, so that all headers fit in an IP packet of 65,535 bytes.
 pub(super) const SEGMENT_MAX: usize = 65_535 - 60;
 
@@ -49,6 +52,8 @@ enum Outside {
 struct Flow {
     connection: Connection,
     outside: Outside,
+    /// How many bytes are read from the outside at once, for which the buffer has memory: the more there were, the more.
+    read: usize,
     /// The outside sends no more.
     read_closed: bool,
     /// The outside was told that the guest sends no more.
@@ -491,6 +496,7 @@ impl Flow {
         Self {
             connection,
             outside,
+            read: READ_LEAST,
             read_closed: false,
             write_closed: false,
             wants_read: false,
@@ -567,15 +573,27 @@ impl Flow {
         Ok(())
     }
 
+    /// Nothing is read for a guest that may never answer, so that a flood of SYNs costs no buffers.
     fn pass_in(&mut self, mut stream: &TcpStream) -> io::Result<()> {
-        while !self.wants_read && !self.read_closed && self.connection.writable_len() > 0 {
-            let mut parts = self.connection.vacant(usize::MAX).map(IoSliceMut::new);
+        let established = self.connection.is_established();
+        while established
+            && !self.wants_read
+            && !self.read_closed
+            && self.connection.writable_len() > 0
+        {
+            let mut parts = self.connection.vacant(self.read).map(IoSliceMut::new);
+            let room = parts.iter().map(|part| part.len()).sum();
             match stream.read_vectored(&mut parts) {
                 Ok(0) => {
                     self.read_closed = true;
                     self.connection.close();
                 }
-                Ok(done) => self.connection.filled(done),
+                Ok(done) => {
+                    self.connection.filled(done);
+                    if done == room {
+                        self.read = (2 * self.read).min(READ_MOST);
+                    }
+                }
                 Err(error) => self.wants_read = is_wait(error)?,
             }
         }

@@ -302,7 +302,7 @@ fn a_flood_of_syns_is_bounded() {
     }
     let (connections, memory) = guest.net.shared.inside().stack.connections();
     assert!(connections <= 4096, "{connections}");
-    assert!(memory <= 4096 * 8192, "{memory}");
+    assert_eq!(memory, 0, "nobody has answered");
     // The network lives on: what is served now is not one of those.
     guest.deaf = false;
     guest.turn();

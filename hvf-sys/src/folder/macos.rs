@@ -89,8 +89,8 @@ impl Handle {
     pub fn set_mode(&self, mode: u32) -> io::Result<()> {
         let mode = mode as libc::mode_t;
         match &self.directory {
-            // SAFETY: the descriptor is open.
             Some(directory) => {
+                // SAFETY: the descriptor is open.
                 check(unsafe { libc::fchmod(directory.as_raw_fd(), mode) }).map(drop)
             }
             None => self.at(|dir, name| {
@@ -115,8 +115,8 @@ impl Handle {
     pub fn set_times(&self, access: Time, change: Time) -> io::Result<()> {
         let times = [access.spec(), change.spec()];
         match &self.directory {
-            // SAFETY: the descriptor is open, and the two times outlive the call.
             Some(directory) => {
+                // SAFETY: the descriptor is open, and the two times outlive the call.
                 check(unsafe { libc::futimens(directory.as_raw_fd(), times.as_ptr()) }).map(drop)
             }
             None => self.at(|dir, name| {

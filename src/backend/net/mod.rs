@@ -263,7 +263,7 @@ fn put(ram: &Ram, pieces: &[Piece], bytes: &[u8]) -> Result<(), OutsideRam> {
     Ok(())
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 pub(crate) mod cable;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@
 mod ahci;
 mod bytes;
 mod cpus;
+mod crashes;
 mod debian;
 mod disk;
 mod dmesg;

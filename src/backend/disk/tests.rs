@@ -511,12 +511,17 @@ proptest! {
 
     /// Against an array in memory. A discarded sector may have its old contents or zeros.
     #[test]
-    fn a_disk_is_an_array_of_bytes(steps in steps(), keep in any::<bool>(), unmap in any::<bool>()) {
+    fn a_disk_is_an_array_of_bytes(steps in steps(), kind in 0..3, unmap in any::<bool>()) {
         const SECTORS: u64 = 43;
-        let (access, part) = if keep { (Keep, 0) } else { (ThrowAway, 100) };
+        let dir = tempfile::tempdir().unwrap();
+        let (access, part) = match kind {
+            0 => (Keep, 0),
+            1 => (ThrowAway, 100),
+            _ => (DiskAccess::Overlay(dir.path().join("overlay")), 100),
+        };
         let bytes = pattern(SECTORS as usize * 512 - part);
         let file = image(&bytes);
-        let disk = open(file.path(), access).unwrap();
+        let disk = open(file.path(), &access).unwrap();
         let ram = ram();
         let mut model = bytes.clone();
         model.resize(SECTORS as usize * 512, 0);
@@ -556,7 +561,13 @@ proptest! {
             prop_assert_eq!(result.is_ok(), inside);
         }
         prop_assert_eq!(read(&disk, &ram, 0, SECTORS * 512).unwrap(), &model[..]);
-        let expected = if keep { &model } else { &bytes };
+        let expected = if access == Keep { &model } else { &bytes };
         prop_assert_eq!(&std::fs::read(file.path()).unwrap(), expected);
+        if kind == 2 {
+            disk.flush().unwrap();
+            drop(disk);
+            let disk = open(file.path(), &access).unwrap();
+            prop_assert_eq!(read(&disk, &ram, 0, SECTORS * 512).unwrap(), &model[..]);
+        }
     }
 }

@@ -361,6 +361,7 @@ impl Medium for Arc<Recorded> {
 enum Step {
     Write(u64, u64, u8),
     Zeroes(u64, u64),
+    Discard(u64, u64),
     Flush,
     /// So many writes succeed from here on.
     Room(usize),
@@ -374,6 +375,7 @@ fn steps(full: bool) -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         5 => (range(), 1_u8..255).prop_map(|((at, len), byte)| Step::Write(at, len, byte)),
         1 => range().prop_map(|(at, len)| Step::Zeroes(at, len)),
+        1 => range().prop_map(|(at, len)| Step::Discard(at, len)),
         2 => Just(Step::Flush),
         u32::from(full) => (0_usize..3).prop_map(Step::Room),
         u32::from(full) => Just(Step::RoomAgain),
@@ -431,12 +433,15 @@ fn history(desk: &Desk, steps: &[Step]) -> (Vec<u8>, Vec<Done>, Vec<(usize, Allo
                 };
                 let _ = layer.write(&base, at * SECTOR, &ram, &[piece]);
             }
-            Step::Zeroes(at, len) => {
+            Step::Zeroes(at, len) | Step::Discard(at, len) => {
                 let len = len.min(SECTORS - at);
                 let range = at as usize..(at + len) as usize;
                 allowed[range].iter_mut().for_each(|sector| sector.push(0));
                 rights.push((medium.done.lock().unwrap().len(), allowed.clone()));
-                let _ = layer.write_zeroes(&base, at * SECTOR, len * SECTOR);
+                let _ = match step {
+                    Step::Discard(..) => layer.discard(at * SECTOR, len * SECTOR),
+                    _ => layer.write_zeroes(&base, at * SECTOR, len * SECTOR),
+                };
             }
             Step::Flush if layer.flush().is_ok() => {
                 medium.note(Done::Promised);
@@ -532,7 +537,7 @@ fn check_crashes(steps: &[Step], seed: u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn no_crash_loses_what_was_flushed(steps in steps(false), seed in any::<u64>()) {

@@ -22,6 +22,8 @@ class Xlaunch < Formula
     (buildpath/"built-guest").install resource("guest")
     ENV["XLAUNCH_GUEST_DIR"] = buildpath/"built-guest"
     system "cargo", "install", *std_cargo_args
+    generate_completions_from_executable(bin/"xlaunch", "completions")
+    (man1/"xlaunch.1").write Utils.safe_popen_read(bin/"xlaunch", "man")
     return unless OS.mac?
 
     system "codesign", "--force", "--sign", "-", "--entitlements", "scripts/xlaunch.entitlements", bin/"xlaunch"

@@ -3,6 +3,7 @@
 //! One thread, one poll. All that is held is bounded: the stream windows bound what either side has under way, and
 //! output is read only while the link takes it.
 
+use crate::clock;
 use crate::job::{Job, Pumped, Source};
 use crate::protocol::{Decoder, Frame, GREETING, Refusal, Start, VERSION};
 use hvf_sys::os::boot;
@@ -44,6 +45,8 @@ pub fn serve(link: File, prepared: Result<(), String>) -> io::Result<Farewell> {
     make_nonblocking(&signals)?;
     let mut outbox = GREETING.to_vec();
     Frame::Hello(VERSION).encode(&mut outbox);
+    let (init, ready) = clock::marks();
+    Frame::Booted(init, ready).encode(&mut outbox);
     let mut agent = Agent {
         link,
         signals,
@@ -217,7 +220,10 @@ impl Agent {
             .map_err(|text| (Refusal::Unprepared, text))
             .and_then(|()| Job::start(start));
         match job {
-            Ok(job) => self.job = Some(job),
+            Ok(job) => {
+                self.job = Some(job);
+                self.send(&Frame::Started);
+            }
             Err((refusal, text)) => self.send(&Frame::Refused(refusal, text)),
         }
     }

@@ -8,6 +8,8 @@
 pub mod agent;
 pub mod archive;
 #[cfg(target_os = "linux")]
+pub mod clock;
+#[cfg(target_os = "linux")]
 mod filesystem;
 #[cfg(target_os = "linux")]
 mod job;

@@ -37,6 +37,7 @@ fn main() {
 #[cfg(target_os = "linux")]
 mod linux {
     use guest::agent::{self, Farewell};
+    use guest::clock;
     use guest::link::port;
     use guest::network::{self, Link};
     use guest::own_init;
@@ -57,6 +58,7 @@ mod linux {
     }
 
     pub(super) fn first_process() -> ! {
+        clock::begin();
         let prepared = system::prepare();
         let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
         let link = Link::take().unwrap_or_else(|complaint| {

@@ -79,6 +79,8 @@ pub enum Refusal {
 pub enum Frame {
     /// Guest: init is ready and speaks this version.
     Hello(u16),
+    /// Guest: how long its kernel had run, in microseconds, when init began and when it greeted.
+    Booted(u64, u64),
     /// Launcher: run this.
     Start(Start),
     /// Either: bytes of a stream.
@@ -93,6 +95,8 @@ pub enum Frame {
     Resize(Window),
     /// Launcher: send this signal to the command's process group.
     Signal(u8),
+    /// Guest: the command has been started.
+    Started,
     /// Guest: the command ended with this code. All its output has been sent.
     Exited(u8),
     /// Guest: this signal ended the command. All its output has been sent.
@@ -144,6 +148,8 @@ mod kind {
     pub(super) const REFUSED: u8 = 11;
     pub(super) const POWER_OFF: u8 = 12;
     pub(super) const CLOCK: u8 = 13;
+    pub(super) const BOOTED: u8 = 14;
+    pub(super) const STARTED: u8 = 15;
 
     /// The least and the most bytes that a payload of this kind has.
     pub(super) fn bounds(kind: u8) -> Option<(usize, usize)> {
@@ -155,8 +161,9 @@ mod kind {
             CREDIT => (5, 5),
             RESIZE => (4, 4),
             REFUSED => (1, 1 + super::REFUSAL_TEXT_MAX),
-            POWER_OFF => (0, 0),
+            POWER_OFF | STARTED => (0, 0),
             CLOCK => (8, 8),
+            BOOTED => (16, 16),
             _ => return None,
         })
     }
@@ -185,6 +192,8 @@ impl Frame {
     fn kind(&self) -> u8 {
         match self {
             Self::Hello(_) => kind::HELLO,
+            Self::Booted(..) => kind::BOOTED,
+            Self::Started => kind::STARTED,
             Self::Start(_) => kind::START,
             Self::Data(..) => kind::DATA,
             Self::End(_) => kind::END,
@@ -203,6 +212,10 @@ impl Frame {
     fn payload(&self, out: &mut Vec<u8>) {
         match self {
             Self::Hello(version) => out.extend_from_slice(&version.to_le_bytes()),
+            Self::Booted(init, ready) => {
+                out.extend_from_slice(&init.to_le_bytes());
+                out.extend_from_slice(&ready.to_le_bytes());
+            }
             Self::Start(start) => encode_start(start, out),
             Self::Data(stream, data) => {
                 out.push(*stream as u8);
@@ -221,7 +234,7 @@ impl Frame {
                     &text.as_bytes()[..text.floor_char_boundary(REFUSAL_TEXT_MAX)],
                 );
             }
-            Self::PowerOff => {}
+            Self::Started | Self::PowerOff => {}
             Self::Clock(nanoseconds) => out.extend_from_slice(&nanoseconds.to_le_bytes()),
         }
     }
@@ -230,6 +243,8 @@ impl Frame {
         let mut fields = Fields(payload);
         let frame = match kind {
             kind::HELLO => Self::Hello(fields.u16()?),
+            kind::BOOTED => Self::Booted(fields.u64()?, fields.u64()?),
+            kind::STARTED => Self::Started,
             kind::START => Self::Start(fields.start()?),
             kind::DATA => Self::Data(fields.stream()?, fields.rest().to_vec()),
             kind::END => Self::End(fields.stream()?),
@@ -244,7 +259,7 @@ impl Frame {
                 Self::Refused(refusal, String::from_utf8(fields.rest().to_vec()).ok()?)
             }
             kind::POWER_OFF => Self::PowerOff,
-            kind::CLOCK => Self::Clock(fields.array().map(u64::from_le_bytes)?),
+            kind::CLOCK => Self::Clock(fields.u64()?),
             _ => return None,
         };
         fields.0.is_empty().then_some(frame)
@@ -361,6 +376,10 @@ impl<'a> Fields<'a> {
         self.array().map(u32::from_le_bytes)
     }
 
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
     fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.0)
     }
@@ -432,6 +451,8 @@ mod tests {
         };
         vec![
             Frame::Hello(VERSION),
+            Frame::Booted(u64::MAX, 1),
+            Frame::Started,
             Frame::Start(Start::default()),
             Frame::Start(Start {
                 argv: vec![b"sh".to_vec(), b"-c".to_vec(), Vec::new()],
@@ -501,9 +522,9 @@ mod tests {
     fn wrong_kinds_and_lengths_are_refused_from_the_header_alone() {
         let error = |bytes: &[u8]| decode_in_pieces(bytes, bytes.len()).unwrap_err();
         assert_eq!(error(&[0, 0, 0, 0, 0]), Malformed::Kind(0));
-        assert_eq!(error(&[14, 0, 0, 0, 0]), Malformed::Kind(14));
+        assert_eq!(error(&[16, 0, 0, 0, 0]), Malformed::Kind(16));
         let long = u32::MAX.to_le_bytes();
-        for kind in 1..=13 {
+        for kind in 1..=15 {
             let header = [kind, long[0], long[1], long[2], long[3]];
             assert_eq!(error(&header), Malformed::Length(kind, u32::MAX));
         }
@@ -584,7 +605,7 @@ mod tests {
         };
         let mut refused = 0;
         for _ in 0..20_000 {
-            let kind = random() % 15;
+            let kind = random() % 17;
             let length = random() % 40;
             let mut bytes = vec![kind, length, 0, 0, 0];
             bytes.extend((0..length).map(|_| random() % 4));

@@ -17,6 +17,8 @@ struct Guest {
     link: UnixStream,
     decoder: Decoder,
     agent: Child,
+    /// It said that the command was started.
+    started: bool,
 }
 
 impl Guest {
@@ -33,9 +35,14 @@ impl Guest {
             link,
             decoder: Decoder::default(),
             agent,
+            started: false,
         };
         guest.greet();
         assert_eq!(guest.receive(), Frame::Hello(VERSION));
+        match guest.receive() {
+            Frame::Booted(init, ready) => assert!(init <= ready),
+            other => panic!("{other:?}"),
+        }
         guest
     }
 
@@ -63,10 +70,17 @@ impl Guest {
         self.link.write_all(&bytes).unwrap();
     }
 
+    /// The next frame but for the one that says that the command was started, which is noted.
     fn receive(&mut self) -> Frame {
         loop {
-            if let Some(frame) = self.decoder.next_frame().unwrap() {
-                return frame;
+            match self.decoder.next_frame().unwrap() {
+                Some(Frame::Started) => {
+                    assert!(!self.started, "it was started twice");
+                    self.started = true;
+                    continue;
+                }
+                Some(frame) => return frame,
+                None => {}
             }
             let mut bytes = [0; 65536];
             let count = self.link.read(&mut bytes).unwrap();
@@ -129,7 +143,9 @@ fn shell(script: &str) -> Guest {
 
 #[test]
 fn streams_stay_apart_and_the_code_is_the_commands() {
-    let finished = shell("echo out; echo err >&2; exit 42").finish();
+    let mut guest = shell("echo out; echo err >&2; exit 42");
+    let finished = guest.finish();
+    assert!(guest.started);
     assert_eq!(finished.stdout, b"out\n");
     assert_eq!(finished.stderr, b"err\n");
     assert_eq!(finished.ending, Some(Frame::Exited(42)));
@@ -319,7 +335,9 @@ fn a_user_that_the_guest_does_not_know_is_refused() {
             user: user.as_bytes().to_vec(),
             ..command(&["true"])
         }));
-        match guest.receive() {
+        let answer = guest.receive();
+        assert!(!guest.started);
+        match answer {
             Frame::Refused(Refusal::Unprepared, text) => {
                 assert!(text.contains("no-such"), "{text}")
             }

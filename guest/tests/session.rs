@@ -107,7 +107,7 @@ fn play(plan: &Plan, input: Vec<u8>) -> (Verdict, Vec<u8>, Vec<u8>) {
         stdout: file(stdout),
         stderr: file(stderr),
     };
-    let (verdict, _) = run(plan, boot(), streams);
+    let verdict = run(plan, boot(), streams).verdict;
     let outputs = (out.join().unwrap(), err.join().unwrap());
     drop(feeder);
     (verdict, outputs.0, outputs.1)
@@ -146,7 +146,10 @@ fn an_input_that_never_ends_does_not_hold_the_run() {
         stdout: file(stdout),
         stderr: file(stderr),
     };
-    assert_eq!(run(&plan(&["true"]), boot(), streams).0, Verdict::Exited(0));
+    assert_eq!(
+        run(&plan(&["true"]), boot(), streams).verdict,
+        Verdict::Exited(0)
+    );
 }
 
 #[test]
@@ -165,7 +168,10 @@ fn a_reader_that_leaves_early_ends_the_writer() {
         stdout: file(stdout),
         stderr: file(stderr),
     };
-    assert_eq!(run(&plan(&["yes"]), boot(), streams).0, Verdict::Killed(13));
+    assert_eq!(
+        run(&plan(&["yes"]), boot(), streams).verdict,
+        Verdict::Killed(13)
+    );
     assert_eq!(&reader.join().unwrap(), b"y\n");
 }
 
@@ -179,7 +185,7 @@ fn an_output_that_cannot_be_written_is_our_failure() {
         stdout: File::options().write(true).open("/dev/full").unwrap(),
         stderr: file(stderr),
     };
-    let (verdict, _) = run(&plan(&["echo", "x"]), boot(), streams);
+    let verdict = run(&plan(&["echo", "x"]), boot(), streams).verdict;
     assert_eq!(verdict.code(), 125);
     let sentence = verdict.to_string();
     assert!(
@@ -200,7 +206,7 @@ fn a_slow_reader_stalls_its_stream_and_not_the_other() {
         stderr: file(stderr),
     };
     let script = "head -c 2000000 /dev/zero & echo alive >&2; wait";
-    let runner = thread::spawn(move || run(&shell(script), boot(), streams).0);
+    let runner = thread::spawn(move || run(&shell(script), boot(), streams).verdict);
     let mut line = [0; 6];
     err.read_exact(&mut line).unwrap();
     assert_eq!(&line, b"alive\n");
@@ -248,7 +254,7 @@ fn a_terminal_is_raw_during_the_run_and_restored_after_it() {
         stdout: file(pty.program.try_clone().unwrap()),
         stderr: file(stderr),
     };
-    let runner = thread::spawn(move || run(&plan, boot(), streams).0);
+    let runner = thread::spawn(move || run(&plan, boot(), streams).verdict);
     let mut shown = Vec::new();
     let mut read_until = |pty: &mut Pty, end: &[u8]| {
         while !shown.ends_with(end) {

@@ -33,11 +33,28 @@ pub fn make_nonblocking(fd: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// How much memory the host has, in bytes.
+pub fn memory_bytes() -> Option<u64> {
+    // SAFETY: takes an integer.
+    let ask = |name| u64::try_from(unsafe { libc::sysconf(name) }).ok();
+    ask(libc::_SC_PHYS_PAGES)?.checked_mul(ask(libc::_SC_PAGESIZE)?)
+}
+
 /// Turns the -1 of a system call into the error it stands for.
 pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result == -1 {
         Err(io::Error::last_os_error())
     } else {
         Ok(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_has_memory() {
+        assert!(memory_bytes().is_some_and(|bytes| bytes > 1 << 20));
     }
 }

@@ -1,6 +1,7 @@
 //! Values as JSON (RFC 8259), two spaces a level. Numbers are unsigned and here below 2^53, which every reader keeps exactly.
 
 use std::fmt::{self, Display, Formatter, Write};
+use std::time::Duration;
 
 /// A value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +10,10 @@ pub(super) enum Json {
     Null,
     /// A whole number.
     Number(u64),
+    /// Whether something is so.
+    Truth(bool),
+    /// Seconds, to the microsecond.
+    Seconds(Duration),
     /// A text.
     Text(String),
     /// Values in order.
@@ -43,6 +48,8 @@ impl Json {
         match self {
             Self::Null => f.write_str("null"),
             Self::Number(number) => write!(f, "{number}"),
+            Self::Truth(truth) => write!(f, "{truth}"),
+            Self::Seconds(time) => write!(f, "{}.{:06}", time.as_secs(), time.subsec_micros()),
             Self::Text(text) => quoted(f, text),
             Self::List(items) => bracketed(f, depth, ['[', ']'], items, |f, item, depth| {
                 item.write(f, depth)
@@ -104,6 +111,8 @@ mod tests {
         let value = Json::Object(vec![
             ("none", Json::Null),
             ("number", number(u32::MAX)),
+            ("truth", Json::Truth(true)),
+            ("time", Json::Seconds(Duration::from_millis(2005))),
             ("empty", Json::List(Vec::new())),
             ("list", list([1_u8, 2], number)),
             ("text", text("a \"b\" \\ \n é")),
@@ -111,6 +120,8 @@ mod tests {
         let expected = r#"{
   "none": null,
   "number": 4294967295,
+  "truth": true,
+  "time": 2.005000,
   "empty": [],
   "list": [
     1,

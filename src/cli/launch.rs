@@ -1,19 +1,24 @@
 //! Does what is meant: the machine on one side, our streams and terminal on the other, a session between them.
 
 use super::meant::Meant;
-use super::{on_terminal, say};
+use super::outcome::{self, Facts, Sink};
+use super::timeline::{self, Story};
+use super::{fail, on_terminal, say};
 use crate::backend::console::{Hook, Input, Output, serial_line};
 use crate::backend::disk::Disk;
 use crate::backend::pty;
 use crate::machine::{self, Cables, Machine, Outcome};
-use crate::sandbox::{self, Line, Lines, MachineEnd, Services, Streams, Verdict, Wiring, own_init};
+use crate::sandbox::{
+    self, Account, Line, Lines, MachineEnd, Moments, Services, Streams, Verdict, Wiring, own_init,
+};
 use crate::spec::{Net, Publish};
 use guest::protocol::Window;
+use hvf_sys::os::process;
 use hvf_sys::os::signal::{self, Signal};
 use hvf_sys::tty;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Our terminal's size, if the guest is to have a terminal.
 pub(super) fn terminal() -> Option<Window> {
@@ -31,24 +36,100 @@ pub(super) fn terminal() -> Option<Window> {
     })
 }
 
-/// Runs the machine and the session in it, and gives the exit code.
-pub(super) fn launch(meant: &Meant) -> u8 {
+/// Runs the machine and the session in it, and gives the exit code. We began at `begun`.
+pub(super) fn launch(meant: &Meant, begun: Instant) -> u8 {
+    let reports = match Reports::open(meant, begun) {
+        Ok(reports) => reports,
+        Err(sentence) => return fail(&sentence),
+    };
     // A disk that reaches the limit of `ulimit -f` is to give the guest an error, as a full one does. There is no such
     // signal that cannot be ignored.
     let _ = signal::ignore(Signal::FILE_SIZE);
-    let (verdict, kernel_log) = match prepare(meant) {
-        Ok((wiring, streams)) => {
+    let (account, machine) = match prepare(meant) {
+        Ok((machine, lines, streams)) => {
             if meant.plan.start.terminal.is_some() && io::stderr().is_terminal() {
                 say(&"Ctrl-] three times within a second leaves the sandbox");
             }
-            sandbox::run(&meant.plan, wiring, streams)
+            let wiring = Wiring {
+                lines,
+                machine: machine.clone(),
+            };
+            (sandbox::run(&meant.plan, wiring, streams), Some(machine))
         }
-        Err(sentence) => (Verdict::Failed(sentence), Vec::new()),
+        Err(sentence) => (Account::failed(sentence), None),
     };
-    tell(meant, &verdict, &kernel_log)
+    let written = reports.write(&account, machine.as_deref());
+    let code = tell(meant, &account.verdict, &account.kernel_log);
+    match written {
+        Ok(()) => code,
+        Err(sentence) => fail(&sentence),
+    }
 }
 
-fn prepare(meant: &Meant) -> Result<(Wiring, Streams), String> {
+/// What is to be written when all is over.
+struct Reports {
+    result: Option<Sink>,
+    timeline: Option<Sink>,
+    begun: Instant,
+    /// How long the process had existed then.
+    age: Option<Duration>,
+    understood: Instant,
+}
+
+impl Reports {
+    /// Opens the files, so that what cannot be written is told before anything is started.
+    fn open(meant: &Meant, begun: Instant) -> Result<Self, String> {
+        let understood = Instant::now();
+        let age = process::age().map(|age| age.saturating_sub(begun.elapsed()));
+        let create = |path: &Option<String>| path.as_deref().map(Sink::create).transpose();
+        Ok(Self {
+            result: create(&meant.result)?,
+            timeline: create(&meant.timeline)?,
+            begun,
+            age,
+            understood,
+        })
+    }
+
+    /// Writes them. A run without a machine has no drawing.
+    fn write(self, account: &Account, machine: Option<&Launched>) -> Result<(), String> {
+        let over = Instant::now();
+        let moments = &account.moments;
+        let machine = machine.map(|it| &*it.machine);
+        if let Some(sink) = self.result {
+            let facts = facts(moments, machine, over - self.begun);
+            let result = outcome::result(&account.verdict, &facts);
+            sink.write(&format!("{result}\n"))?;
+        }
+        let (Some(sink), Some(machine)) = (self.timeline, machine) else {
+            return Ok(());
+        };
+        sink.write(&timeline::draw(&Story {
+            begun: self.begun,
+            age: self.age,
+            understood: self.understood,
+            birth: machine.birth(),
+            first: machine.first_instruction(),
+            moments,
+            over,
+        }))
+    }
+}
+
+/// What a result says besides the verdict.
+fn facts(moments: &Moments, machine: Option<&Machine>, time: Duration) -> Facts {
+    let command = moments.ended.zip(moments.started);
+    let retired = machine.map(Machine::retired);
+    Facts {
+        time,
+        command: command.map(|(ended, started)| ended.saturating_duration_since(started)),
+        engine: machine.map(|machine| machine.birth().engine),
+        // Only the software CPU counts.
+        instructions: retired.filter(|&count| count > 0),
+    }
+}
+
+fn prepare(meant: &Meant) -> Result<(Arc<Launched>, Lines, Streams), String> {
     let streams = Streams::inherited().map_err(|error| {
         format!("cannot take over the standard streams: {error}; raise the limit on open files")
     })?;
@@ -86,8 +167,7 @@ fn prepare(meant: &Meant) -> Result<(Wiring, Streams), String> {
         own_init: meant.plan.own_init,
     };
     let lines = launched.lines((console, keyboard), (from_guest, to_guest))?;
-    let machine = Arc::new(launched);
-    Ok((Wiring { lines, machine }, streams))
+    Ok((Arc::new(launched), lines, streams))
 }
 
 /// The published ports whose place on the host was left open, each with where it is.

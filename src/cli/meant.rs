@@ -58,6 +58,10 @@ pub(super) struct Meant {
     pub(super) machine: MachineSpec,
     /// The session in it.
     pub(super) plan: Plan,
+    /// Where its result goes.
+    pub(super) result: Option<String>,
+    /// Where the drawing of it goes.
+    pub(super) timeline: Option<String>,
 }
 
 impl Meant {
@@ -112,7 +116,12 @@ fn understand(run: &Run, command: Vec<OsString>, host: &Host<'_>) -> Result<Mean
         shares,
         show_console: run.verbose,
     };
-    Ok(Meant { machine, plan })
+    Ok(Meant {
+        machine,
+        plan,
+        result: output("--json", &run.result)?,
+        timeline: output("--timeline", &run.timeline)?,
+    })
 }
 
 /// The machine of a run, to be looked at only: its kernel is nothing.
@@ -155,6 +164,13 @@ fn image(
         (None, None) => Err(Usage::new(format!(
             "no {what} is built into this xlaunch; start it by scripts/run, which builds one, or give --{what} FILE"
         ))),
+    }
+}
+
+fn output(flag: &str, path: &Option<String>) -> Result<Option<String>, Usage> {
+    match path.as_deref() {
+        Some(path) => named(flag, path).map(|_| Some(path.to_owned())),
+        None => Ok(None),
     }
 }
 
@@ -515,6 +531,8 @@ mod tests {
             env_files: vec!["env".to_owned()],
             user: some("me:them"),
             stop_timeout: some("3s"),
+            result: some("r.json"),
+            timeline: some("t.svg"),
             workdir: some("/tmp"),
             verbose: true,
             ..Run::default()
@@ -566,6 +584,8 @@ mod tests {
         assert!(meant.plan.show_console);
         let hosts = meant.plan.shares.iter().map(|it| it.host.to_str().unwrap());
         assert_eq!(hosts.collect::<Vec<_>>(), [".", "/a/b"], "as in the line");
+        let outputs = (meant.result.as_deref(), meant.timeline.as_deref());
+        assert_eq!(outputs, (Some("r.json"), Some("t.svg")));
     }
 
     #[test]
@@ -744,6 +764,10 @@ mod tests {
         let wrong = [
             Run {
                 kernel: empty.clone(),
+                ..Run::default()
+            },
+            Run {
+                timeline: empty.clone(),
                 ..Run::default()
             },
             Run {

@@ -10,8 +10,10 @@ mod json;
 mod launch;
 mod licenses;
 mod meant;
+mod outcome;
 mod record;
 mod tables;
+mod timeline;
 mod topology;
 mod usage;
 mod values;
@@ -22,12 +24,14 @@ use flags::Verb;
 use flags::parse::{self, Typed};
 use flags::table::Run;
 use flags::{complete, help, manual};
+use json::{Json, text};
 use meant::Host;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Read, Write};
 use std::path::Path;
+use std::time::Instant;
 use usage::Usage;
 
 /// Exit code where nobody reads what was asked for: as if SIGPIPE had ended us.
@@ -35,10 +39,11 @@ const NOBODY_READS: u8 = 128 + 13;
 
 /// Does what the arguments (without the program's name) say and gives the exit code.
 pub fn main(arguments: Vec<OsString>) -> u8 {
+    let begun = Instant::now();
     restore_terminal_on_panic();
     match parse::read(arguments, &variable) {
         Ok(Typed::Help(verb)) => print(&help::page(verb)),
-        Ok(Typed::Do(verb, run, command)) => act(verb, &run, command),
+        Ok(Typed::Do(verb, run, command)) => act(verb, &run, command, begun),
         Err(usage) => fail(&usage),
     }
 }
@@ -47,14 +52,14 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-fn act(verb: Verb, run: &Run, command: Vec<OsString>) -> u8 {
+fn act(verb: Verb, run: &Run, command: Vec<OsString>, begun: Instant) -> u8 {
     match verb {
-        Verb::Run => launch(run, command),
+        Verb::Run => launch(run, command, begun),
         Verb::Completions => completions(run.shell.as_deref().unwrap_or_default()),
         Verb::Man => print(&manual::page()),
-        Verb::Doctor => print(&doctor::page()),
+        Verb::Doctor => print(&doctor::page(bundle::BUNDLE.as_ref(), run.json)),
         Verb::Licenses => print(&licenses::page(bundle::BUNDLE.as_ref())),
-        Verb::Version => print(&version()),
+        Verb::Version => print(&version(run.json)),
         Verb::Tables => match write_tables(run) {
             Ok(()) => 0,
             Err(sentence) => fail(&sentence),
@@ -66,7 +71,7 @@ fn act(verb: Verb, run: &Run, command: Vec<OsString>) -> u8 {
     }
 }
 
-fn launch(run: &Run, command: Vec<OsString>) -> u8 {
+fn launch(run: &Run, command: Vec<OsString>, begun: Instant) -> u8 {
     let host = Host {
         bundle: bundle::BUNDLE,
         terminal: launch::terminal(),
@@ -78,11 +83,11 @@ fn launch(run: &Run, command: Vec<OsString>) -> u8 {
             Ok(bytes)
         },
     };
-    let begun = meant::meant(run, command, &host)
+    let meant = meant::meant(run, command, &host)
         .map_err(|usage| usage.to_string())
         .and_then(|meant| record::begin(run).map(|()| meant));
-    match begun {
-        Ok(meant) => launch::launch(&meant),
+    match meant {
+        Ok(meant) => launch::launch(&meant, begun),
         Err(sentence) => fail(&sentence),
     }
 }
@@ -139,12 +144,25 @@ fn print(text: &str) -> u8 {
 }
 
 /// Our version, then the bundle's record: kernel version, configuration hash, SHA-256 and what else it holds.
-fn version() -> String {
+fn version(json: bool) -> String {
+    if json {
+        return format!("{}\n", version_json());
+    }
     let ours = concat!("xlaunch ", env!("CARGO_PKG_VERSION"), "\n");
     match bundle::BUNDLE {
         Some(bundle) => format!("{ours}{}\n", bundle.record.trim_end()),
         None => format!("{ours}no guest built in; scripts/run builds one\n"),
     }
+}
+
+fn version_json() -> Json {
+    let guest = bundle::BUNDLE.map_or(Json::Null, |bundle| {
+        let lines = bundle.record.lines();
+        let members = lines.filter_map(|line| line.split_once('='));
+        Json::Object(members.map(|(key, value)| (key, text(value))).collect())
+    });
+    let version = text(env!("CARGO_PKG_VERSION"));
+    Json::Object(vec![("version", version), ("guest", guest)])
 }
 
 /// A panic is a mistake of ours. It must not leave the person with a raw terminal, nor look like a guest's exit code.

@@ -100,6 +100,9 @@ pub enum Reset {
 
 /// What executes the CPUs of one machine.
 pub trait Engine: Send + Sync {
+    /// Its name, as for `--engine`.
+    fn name(&self) -> &'static str;
+
     /// Makes CPU number `index`, as after power-on. It is called on the thread that is going to run the vCPU, once
     /// for each CPU of the machine.
     fn vcpu(&self, index: u8) -> Result<Box<dyn Vcpu>, Refusal>;

@@ -33,6 +33,10 @@ impl Soft {
 }
 
 impl Engine for Soft {
+    fn name(&self) -> &'static str {
+        "soft"
+    }
+
     fn vcpu(&self, index: u8) -> Result<Box<dyn Vcpu>, Refusal> {
         let machine = Machine {
             cpus: self.cpus.into(),

@@ -9,6 +9,7 @@ use hvf_sys::ram::Ram;
 use hvf_sys::random;
 
 use super::BuildError;
+use super::birth::Birth;
 use super::board::{Board, Brake, Clock, Fabric};
 use super::load::Program;
 use super::pci_uart::PciUart;
@@ -76,15 +77,22 @@ pub(super) fn build_on(
     cables: Cables,
     engine: impl FnOnce(&Arc<Ram>) -> Result<Arc<dyn Engine>, Refusal>,
 ) -> Result<Machine, BuildError> {
+    let mut birth = Birth::begin();
     let media = Media::open(spec)?;
+    birth.done("opens the disks");
     let ram = memory(spec.memory)?;
+    birth.done("maps the guest's memory");
     let program = Program::new(spec, ram.clone())?;
     // Bad images are told before anything is started.
     let regs = program.load()?;
+    birth.done("loads the kernel and writes the firmware's tables");
 
     let engine = engine(&ram)?;
+    birth.engine = engine.name();
+    birth.done("chooses an engine");
     let board = board(spec, cables, media, &ram)?;
-    Machine::start(board, engine, program, regs)
+    birth.done("wires the board");
+    Machine::start(board, engine, program, regs, birth)
 }
 
 /// What the machine's disks and drives stand on, opened.

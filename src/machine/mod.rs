@@ -3,6 +3,7 @@
 //! `build` is the one narrative from a `MachineSpec` to a `Machine`. A machine starts at once and goes on until the
 //! guest powers it off or resets it, kills it, or somebody stops it; after a reset it can be restarted in place.
 
+mod birth;
 mod board;
 mod build;
 mod error;
@@ -11,6 +12,7 @@ mod pci_uart;
 mod threads;
 mod topology;
 
+pub use birth::Birth;
 pub use build::{Cables, build};
 pub use error::BuildError;
 pub use load::tables;

@@ -230,6 +230,10 @@ fn what_is_missing_is_told_before_anything_starts() {
 struct OneCpu(Soft);
 
 impl engine::Engine for OneCpu {
+    fn name(&self) -> &'static str {
+        "none"
+    }
+
     fn vcpu(&self, index: u8) -> Result<Box<dyn Vcpu>, Refusal> {
         match index {
             0 => self.0.vcpu(index),

@@ -6,10 +6,12 @@
 //!
 //! Lock rank: the mutex in here is taken with nothing held, and nothing but atomics is touched under it.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{Builder, JoinHandle};
+use std::time::Instant;
 
 use super::BuildError;
+use super::birth::Birth;
 use super::board::Board;
 use super::load::Program;
 use crate::chipset::power::Power;
@@ -39,12 +41,15 @@ pub struct Machine {
     shared: Arc<Shared>,
     program: Program,
     threads: Vec<JoinHandle<()>>,
+    birth: Birth,
 }
 
 struct Shared {
     board: Board,
     state: Mutex<State>,
     changed: Condvar,
+    /// When the boot processor entered its loop for the first time.
+    first: OnceLock<Instant>,
 }
 
 struct State {
@@ -70,6 +75,7 @@ impl Machine {
         engine: Arc<dyn Engine>,
         program: Program,
         regs: Regs,
+        mut birth: Birth,
     ) -> Result<Self, BuildError> {
         let cpus = board.boxes.len();
         let mut machine = Self {
@@ -86,9 +92,11 @@ impl Machine {
                     ending: false,
                 }),
                 changed: Condvar::new(),
+                first: OnceLock::new(),
             }),
             program,
             threads: Vec::with_capacity(cpus + 1),
+            birth: birth.clone(),
         };
         for index in 0..cpus as u8 {
             let engine = engine.clone();
@@ -102,7 +110,19 @@ impl Machine {
                 board.timers.advance_due(board.clock.now());
             }
         })?;
+        birth.done("starts the threads");
+        machine.birth = birth;
         Ok(machine)
+    }
+
+    /// How it came to be.
+    pub fn birth(&self) -> &Birth {
+        &self.birth
+    }
+
+    /// When the guest's first instruction was executed, or was about to be.
+    pub fn first_instruction(&self) -> Option<Instant> {
+        self.shared.first.get().copied()
     }
 
     /// Waits until the machine has ended, and tells how.
@@ -215,6 +235,9 @@ impl Shared {
             self.all_have_reset();
             match &mut processor {
                 Ok(processor) => {
+                    if index == 0 {
+                        self.first.get_or_init(Instant::now);
+                    }
                     let ended = processor.run(&self.board);
                     report.reason = reason(ended, index, processor);
                     report.retired = processor.retired().unwrap_or(0);

@@ -8,7 +8,7 @@ use super::clock;
 use super::folders::Share;
 use super::kernel_log::KernelLog;
 use super::line::{self, Election, Line, keep_console};
-use super::session::{Action, Event, MachineEnd, OWN_INIT_GRACE, STOP_GRACE, Session};
+use super::session::{Action, Event, MachineEnd, Moments, OWN_INIT_GRACE, STOP_GRACE, Session};
 use super::streams::{SharedAllowance, read_input, read_terminal, write_output};
 use super::verdict::Verdict;
 use guest::protocol::{Frame, Start, Stream, Window};
@@ -108,16 +108,35 @@ impl Streams {
     }
 }
 
-/// Runs a session to its end. The second value is the kernel's last lines.
-pub fn run(plan: &Plan, wiring: Wiring, streams: Streams) -> (Verdict, Vec<String>) {
+/// What there is to say of a session that is over.
+#[derive(Debug)]
+pub struct Account {
+    /// How it ended.
+    pub verdict: Verdict,
+    /// The last lines that the guest's kernel printed.
+    pub kernel_log: Vec<String>,
+    /// When what happened.
+    pub moments: Moments,
+}
+
+impl Account {
+    /// That of a session that could not even begin.
+    pub fn failed(sentence: String) -> Self {
+        Self {
+            verdict: Verdict::Failed(sentence),
+            kernel_log: Vec::new(),
+            moments: Moments::default(),
+        }
+    }
+}
+
+/// Runs a session to its end.
+pub fn run(plan: &Plan, wiring: Wiring, streams: Streams) -> Account {
     match Drive::launch(plan, wiring, streams) {
         Ok(drive) => drive.run(),
-        Err(error) => (
-            Verdict::Failed(format!(
-                "cannot prepare the session: {error}; close some files or programs"
-            )),
-            Vec::new(),
-        ),
+        Err(error) => Account::failed(format!(
+            "cannot prepare the session: {error}; close some files or programs"
+        )),
     }
 }
 
@@ -223,7 +242,7 @@ impl Drive {
             .map_err(|error| format!("cannot start the guest again after its reset: {error}; close some files or programs"))
     }
 
-    fn run(mut self) -> (Verdict, Vec<String>) {
+    fn run(mut self) -> Account {
         let verdict = loop {
             let event = self.next_event();
             self.at_rest |= matches!(event, Event::Machine(_));
@@ -237,7 +256,11 @@ impl Drive {
             self.await_machine();
         }
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        (verdict, log.last_lines())
+        Account {
+            verdict,
+            kernel_log: log.last_lines(),
+            moments: self.session.moments().clone(),
+        }
     }
 
     fn next_event(&self) -> Event {

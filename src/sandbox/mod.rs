@@ -19,9 +19,9 @@ mod session;
 mod streams;
 mod verdict;
 
-pub use drive::{Lines, Machine, Plan, Streams, Wiring, run};
+pub use drive::{Account, Lines, Machine, Plan, Streams, Wiring, run};
 pub use line::Line;
 pub use own_init::{PowerButton, own_init};
 pub use services::Services;
-pub use session::MachineEnd;
+pub use session::{MachineEnd, Moments};
 pub use verdict::{FAILURE, Verdict};

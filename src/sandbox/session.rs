@@ -108,6 +108,21 @@ pub(super) enum Action {
     Finish(Verdict),
 }
 
+/// When what happened, each for the first time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moments {
+    /// Init greeted us.
+    pub greeted: Option<Instant>,
+    /// How long the guest's kernel said it had run when init began, and at the greeting.
+    pub guest_clock: Option<(Duration, Duration)>,
+    /// The command was started.
+    pub started: Option<Instant>,
+    /// The command ended, or could not be started.
+    pub ended: Option<Instant>,
+    /// The machine ended.
+    pub machine_ended: Option<Instant>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
     Booting,
@@ -176,6 +191,7 @@ pub(super) struct Session {
     terminated: bool,
     /// When patience with a command that got it ends.
     stopping: Option<Instant>,
+    moments: Moments,
     /// When the last SIGINTs came.
     interrupts: VecDeque<Instant>,
 }
@@ -204,6 +220,7 @@ impl Session {
             stop_grace: STOP_GRACE,
             terminated: false,
             stopping: None,
+            moments: Moments::default(),
             interrupts: VecDeque::new(),
         }
     }
@@ -218,6 +235,11 @@ impl Session {
     pub(super) fn keeping(mut self) -> Self {
         self.grace = KEEPING_GRACE;
         self
+    }
+
+    /// When what happened so far.
+    pub(super) fn moments(&self) -> &Moments {
+        &self.moments
     }
 
     /// When `Deadline` is due.
@@ -285,6 +307,7 @@ impl Session {
     }
 
     fn frame(&mut self, frame: Frame, now: Instant) -> Actions {
+        self.note(&frame, now);
         match (&self.phase, frame) {
             (Phase::Booting, Frame::Hello(VERSION)) => self.greeted(),
             (Phase::Booting, Frame::Hello(version)) => self.fail(format!(
@@ -294,7 +317,7 @@ impl Session {
                 self.alive();
                 self.output(stream, bytes, now)
             }
-            (Phase::Running, Frame::End(_)) => Vec::new(),
+            (Phase::Running, Frame::End(_) | Frame::Booted(..) | Frame::Started) => Vec::new(),
             (Phase::Running, Frame::Closed(Stream::Stdin)) => {
                 self.input_over = true;
                 vec![Action::StopInput]
@@ -310,6 +333,23 @@ impl Session {
             }
             // Crossed with the end.
             (Phase::Flushing(_) | Phase::PoweringOff(_) | Phase::Over, _) => Vec::new(),
+        }
+    }
+
+    /// Keeps when a frame came that is worth remembering.
+    fn note(&mut self, frame: &Frame, now: Instant) {
+        let moments = &mut self.moments;
+        match frame {
+            Frame::Hello(_) => _ = moments.greeted.get_or_insert(now),
+            Frame::Booted(init, ready) => {
+                let times = [*init, *ready].map(Duration::from_micros);
+                moments.guest_clock.get_or_insert((times[0], times[1]));
+            }
+            Frame::Started => _ = moments.started.get_or_insert(now),
+            Frame::Exited(_) | Frame::Killed(_) | Frame::Refused(..) => {
+                moments.ended.get_or_insert(now);
+            }
+            _ => {}
         }
     }
 
@@ -487,6 +527,7 @@ impl Session {
     }
 
     fn machine_ended(&mut self, end: MachineEnd, now: Instant) -> Actions {
+        self.moments.machine_ended.get_or_insert(now);
         match (&self.phase, end) {
             (Phase::PoweringOff(verdict), _) => self.finish(verdict.clone()),
             (Phase::Booting | Phase::Running, MachineEnd::Failed(sentence)) => self.fail(sentence),

@@ -94,6 +94,30 @@ fn an_ordinary_run_ends_with_the_commands_code_after_its_output() {
 }
 
 #[test]
+fn what_happened_when_is_remembered() {
+    let mut bench = Bench::new(Start::default(), None);
+    let start = bench.start;
+    let mut step = |event| {
+        bench.now += Duration::from_secs(1);
+        bench.on(event)
+    };
+    step(Event::Frame(Frame::Hello(VERSION)));
+    assert_eq!(step(Event::Frame(Frame::Booted(2, 3))), []);
+    assert_eq!(step(Event::Frame(Frame::Started)), []);
+    step(Event::Frame(Frame::Exited(7)));
+    step(Event::Machine(MachineEnd::PoweredOff));
+    let at = |seconds| Some(start + Duration::from_secs(seconds));
+    let expected = Moments {
+        greeted: at(1),
+        guest_clock: Some((Duration::from_micros(2), Duration::from_micros(3))),
+        started: at(3),
+        ended: at(4),
+        machine_ended: at(5),
+    };
+    assert_eq!(bench.session.moments(), &expected);
+}
+
+#[test]
 fn a_guest_that_does_not_power_off_is_not_waited_for() {
     let mut bench = Bench::running(&["true"]);
     assert_eq!(

@@ -162,6 +162,46 @@ fn signals_reach_the_command_and_sigterm_is_the_power_button() {
 }
 
 #[test]
+fn a_run_tells_programs_how_it_ended_and_people_where_the_time_went() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let place = tempfile::TempDir::new().unwrap();
+    let (result, drawing) = (place.path().join("r.json"), place.path().join("t.svg"));
+    let [json, timeline] = [("json", &result), ("timeline", &drawing)]
+        .map(|(flag, path)| format!("--{flag}={}", path.display()));
+    let finished = xlaunch.run(&[&json, &timeline, "--", "sh", "-c", "exit 5"]);
+    assert_eq!(finished.code(), 5, "{finished}");
+    let result = std::fs::read_to_string(result).unwrap();
+    for member in [
+        "\"verdict\": \"exited\"",
+        "\"exit_code\": 5",
+        "\"command_seconds\": 0.",
+    ] {
+        assert!(result.contains(member), "{member}: {result}");
+    }
+    let drawing = std::fs::read_to_string(drawing).unwrap();
+    // Everybody has a bar, in the order of the run.
+    let mut rest = &*drawing;
+    for bar in [
+        "xlaunch reads the command line",
+        "xlaunch loads the kernel",
+        "first instruction",
+        "kernel unpacks itself",
+        "kernel boots, up to init",
+        "init prepares the guest",
+        "init starts the command",
+        "the command runs",
+        "powers off",
+        "xlaunch ends the machine",
+    ] {
+        let at = rest.find(bar);
+        assert!(at.is_some(), "{bar} is not where it should be: {drawing}");
+        rest = &rest[at.unwrap_or(0)..];
+    }
+}
+
+#[test]
 fn a_command_runs_as_a_user_of_the_guest() {
     let Some(xlaunch) = Program::find() else {
         return;

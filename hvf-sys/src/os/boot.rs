@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 /// How a file system is mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +75,17 @@ fn change_root(path: &CStr) -> io::Result<()> {
     check(unsafe { libc::chroot(path.as_ptr()) }).map(|_| ())
 }
 
+/// How long the kernel has run, by its own clock.
+pub fn uptime() -> Duration {
+    // SAFETY: an all-zero timespec is a valid value of integers.
+    let mut time: libc::timespec = unsafe { std::mem::zeroed() };
+    // SAFETY: fills the timespec that it is given.
+    let told = check(unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) });
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or(0);
+    told.map_or(Duration::ZERO, |_| Duration::new(seconds, nanoseconds))
+}
+
 /// Writes all file systems out.
 pub fn sync() {
     // SAFETY: takes nothing.
@@ -129,6 +141,12 @@ mod tests {
         for error in [power_off(), restart(), set_clock(0).unwrap_err()] {
             assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         }
+    }
+
+    #[test]
+    fn a_kernel_has_run_longer_each_time() {
+        let before = uptime();
+        assert!(before > Duration::ZERO && uptime() >= before);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::signal::Signal;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,39 @@ pub enum Ending {
     Exited(u8),
     /// This signal ended it.
     Killed(Signal),
+}
+
+/// How long ago the system started this process, as exactly as it says. On Linux that is hundredths of a second.
+#[cfg(target_os = "linux")]
+pub fn age() -> Option<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // proc(5): the second field is a name in parentheses, in which anything may stand; starttime is the twenty-second.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let ticks: u64 = rest.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    // SAFETY: takes an integer.
+    let hertz = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).ok()?;
+    let started = Duration::from_micros(ticks.checked_mul(1_000_000)?.checked_div(hertz)?);
+    super::boot::uptime().checked_sub(started)
+}
+
+/// How long ago the system started this process, as exactly as it says. On macOS that is microseconds.
+#[cfg(target_os = "macos")]
+pub fn age() -> Option<Duration> {
+    // SAFETY: an all-zero proc_bsdinfo is a valid value of integers.
+    let mut info: libc::proc_bsdinfo = unsafe { std::mem::zeroed() };
+    let size = size_of::<libc::proc_bsdinfo>() as libc::c_int;
+    let pid = std::process::id() as libc::c_int;
+    let into = (&raw mut info).cast();
+    // SAFETY: fills at most the bytes of the structure that it is given.
+    let filled = unsafe { libc::proc_pidinfo(pid, libc::PROC_PIDTBSDINFO, 0, into, size) };
+    if filled != size {
+        return None;
+    }
+    let micros = u32::try_from(info.pbi_start_tvusec).ok()?;
+    let started = Duration::new(info.pbi_start_tvsec, micros.checked_mul(1000)?);
+    let now = std::time::SystemTime::now();
+    let now = now.duration_since(std::time::UNIX_EPOCH).ok()?;
+    now.checked_sub(started)
 }
 
 /// What a terminal sends. A shell that starts something in the background without job control has it ignore the first
@@ -108,6 +142,12 @@ pub fn signal_everybody(signal: Signal) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::process::Stdio;
+
+    #[test]
+    fn this_process_is_not_a_day_old() {
+        let age = age().expect("the system tells");
+        assert!(age < Duration::from_secs(24 * 3600), "{age:?}");
+    }
 
     #[test]
     fn a_session_leader_leads_its_group() {

@@ -170,6 +170,14 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
+    fn the_readme_names_every_variable() {
+        let readme = include_str!("../../../README.md");
+        for variable in table::FLAGS.iter().filter_map(|flag| flag.variable) {
+            assert!(readme.contains(variable), "{variable}");
+        }
+    }
+
+    #[test]
     fn every_verb_has_one_row() {
         let names: BTreeSet<&str> = table::VERBS.iter().map(|row| row.name).collect();
         assert_eq!(names.len(), table::VERBS.len());
@@ -241,7 +249,12 @@ mod tests {
     fn every_example_is_a_line_that_parses() {
         let flags = table::FLAGS.iter().filter_map(|flag| flag.example);
         let verbs = table::VERBS.iter().flat_map(|row| row.examples);
-        for line in flags.chain(verbs.map(|(line, _)| *line)) {
+        let readme = include_str!("../../../README.md").lines();
+        // Lines that show what can be typed have its brackets.
+        let readme = readme.filter_map(|line| line.strip_prefix("    "));
+        let readme = readme.filter(|line| line.starts_with("xlaunch ") && !line.contains('['));
+        assert!(readme.clone().count() > 4);
+        for line in flags.chain(verbs.map(|(line, _)| *line)).chain(readme) {
             // What stands behind a shell's operator is the shell's.
             let ours = line.split(['|', '>', '&']).next().unwrap_or_default();
             let mut words = ours.split_whitespace().map(|word| word.trim_matches('\''));

@@ -113,6 +113,10 @@ impl Hvf {
 }
 
 impl Engine for Hvf {
+    fn name(&self) -> &'static str {
+        "hvf"
+    }
+
     fn vcpu(&self, index: u8) -> Result<Box<dyn Vcpu>, Refusal> {
         match self.make(index) {
             Ok(vcpu) => Ok(Box::new(vcpu)),

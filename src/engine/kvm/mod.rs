@@ -93,6 +93,10 @@ impl Kvm {
 }
 
 impl Engine for Kvm {
+    fn name(&self) -> &'static str {
+        "kvm"
+    }
+
     fn vcpu(&self, index: u8) -> Result<Box<dyn Vcpu>, Refusal> {
         let vcpu = self.vm.create_vcpu(index.into());
         let mut vcpu = vcpu.map_err(|error| failed("KVM_CREATE_VCPU", &error))?;

@@ -131,7 +131,8 @@ fn our_own_signals_end_the_sandbox_with_128_and_the_signal() {
         return;
     };
     for (name, number) in [("INT", 2), ("TERM", 15), ("HUP", 1)] {
-        let mut running = xlaunch.start(&["--", "sh", "-c", "echo ready; exec sleep 1000"]);
+        let command = ["--", "sh", "-c", "echo ready; exec sleep 1000"];
+        let mut running = xlaunch.start_with_usual_signals(&command);
         await_line(&mut running, "ready");
         running.signal(name);
         let finished = running.finish();
@@ -153,7 +154,7 @@ fn signals_reach_the_command_and_sigterm_is_the_power_button() {
     ] {
         let script = format!("{trap}; echo ready; while :; do sleep 0.1; done");
         let arguments = ["--stop-timeout=1s", "--", "sh", "-c", &script];
-        let mut running = xlaunch.start(&arguments);
+        let mut running = xlaunch.start_with_usual_signals(&arguments);
         await_line(&mut running, "ready");
         running.signal(name);
         let finished = running.finish();

@@ -75,6 +75,19 @@ impl Program {
         Running::spawn(&mut command, self.patience)
     }
 
+    /// The same with all signals as usual: whoever runs the tests may have some ignored, as `nohup` does.
+    pub fn start_with_usual_signals(&self, arguments: &[&str]) -> Running {
+        let usual = self.command(arguments);
+        let mut command = Command::new("env");
+        command.arg("--default-signal").arg(usual.get_program());
+        command
+            .args(usual.get_args())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Running::spawn(&mut command, self.patience)
+    }
+
     /// `xlaunch run` to its end, with nothing to read.
     pub fn run(&self, arguments: &[&str]) -> Finished {
         self.start(arguments).finish()

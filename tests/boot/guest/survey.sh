@@ -11,9 +11,15 @@ cat $devices/cpu/online
 section memory
 sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo
 
+# The second serial port, where the session does not need it: its interrupts are seen while it is open.
+spare=/dev/null
+[ ! -e /sys/class/net/eth0 ] || spare=/dev/ttyS1
+exec 3>$spare
+
 section before
 cat /proc/interrupts
 section time
+echo >&3
 clock
 sleep 1
 clock

@@ -205,6 +205,10 @@ impl Streams {
             return;
         };
         self.connecting -= usize::from(flow.is_connecting());
+        if flow.queued {
+            // Somebody else may come in its place, again and again, while the guest takes nothing.
+            self.queue.retain(|it| it != key);
+        }
         if !flow.connection.is_finished() {
             flow.connection.abort();
             if let Some(outgoing) = flow.connection.next(turn.now, 0) {
@@ -252,10 +256,10 @@ impl Streams {
             // Whoever waits for the stream keeps it open.
             turn.watches.changed();
         }
+        self.connecting -= usize::from(connecting && !flow.is_connecting());
         if flow.is_over() {
             return self.remove(key, turn);
         }
-        self.connecting -= usize::from(connecting && !flow.is_connecting());
         let (read, write) = flow.watched;
         if flow.wants_read && !read || flow.wants_write && !write {
             turn.watches.changed();
@@ -741,6 +745,58 @@ pub(super) fn is_syn(segment: &Segment) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use guest::lan;
+    use std::net::SocketAddrV4;
+
+    const KEY: FlowKey = FlowKey {
+        guest: SocketAddr::V4(SocketAddrV4::new(lan::GUEST, 40_000)),
+        remote: SocketAddr::V4(SocketAddrV4::new(lan::GATEWAY, 80)),
+    };
+
+    fn told(flags: Flags, seq: Seq) -> Segment {
+        Segment {
+            seq,
+            flags,
+            ..Segment::default()
+        }
+    }
+
+    /// Does something with connections to a guest that takes nothing.
+    fn with(mut act: impl FnMut(&mut Streams, &mut Turn<'_>)) -> Streams {
+        let mut streams = Streams::new(1500, Vec::new());
+        let mut turn = Turn {
+            now: Instant::now(),
+            out: &mut Outbox::new(1500, [2; 6]),
+            watches: &mut Watches::default(),
+        };
+        act(&mut streams, &mut turn);
+        streams
+    }
+
+    #[test]
+    fn who_tries_again_and_takes_no_answers_waits_once() {
+        let streams = with(|streams, turn| {
+            for seq in 0..100 {
+                let syn = told(Flags::SYN, Seq(seq << 20));
+                assert!(!streams.has(&KEY, &syn));
+                // Nobody is there.
+                streams.open(KEY, &syn, Vec::new(), turn);
+            }
+        });
+        assert_eq!((streams.flows.len(), streams.queue.len()), (1, 1));
+    }
+
+    #[test]
+    fn who_gives_up_before_the_stream_stands_is_no_longer_connecting() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let streams = with(|streams, turn| {
+            let outside = vec![listener.local_addr().unwrap()];
+            streams.open(KEY, &told(Flags::SYN, Seq(7)), outside, turn);
+            assert_eq!(streams.connecting, 1);
+            streams.segment(&KEY, &told(Flags::RST, Seq(8)), &&[][..], turn);
+        });
+        assert_eq!((streams.flows.len(), streams.connecting), (0, 0));
+    }
 
     #[test]
     fn all_buffers_together_are_bounded() {

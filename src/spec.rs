@@ -70,6 +70,8 @@ pub enum Net {
     User(UserNet),
     /// A TAP interface of the host's with this name, which only Linux has.
     Tap(String),
+    /// An interface of vmnet in shared mode, which only macOS has.
+    Vmnet,
     /// A cable that brings every frame back, which only tests want.
     Loop,
 }

@@ -2,7 +2,7 @@
 //!
 //! Everything takes and gives owned or borrowed descriptors, so no call here can touch a descriptor that it was not
 //! given. `poll`, `process`, `pty`, `signal`, `socket` and `thread` are the same on macOS and Linux; `boot`
-//! and `network` are what only a Linux init needs, `tap` is Linux's alone.
+//! and `network` are what only a Linux init needs, `tap` is Linux's alone, `names` and `vmnet` are macOS's.
 
 #[cfg(target_os = "linux")]
 pub mod boot;
@@ -18,6 +18,9 @@ pub mod socket;
 #[cfg(target_os = "linux")]
 pub mod tap;
 pub mod thread;
+// Elsewhere only its tests are compiled: of what needs no Mac.
+#[cfg(any(all(target_os = "macos", feature = "vmnet"), test))]
+pub mod vmnet;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};

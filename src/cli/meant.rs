@@ -636,11 +636,13 @@ mod tests {
         let typed: Vec<String> = user.publish.iter().map(|it| it.to_string()).collect();
         assert_eq!(typed, ["127.0.0.1:8080:80", "127.0.0.1:0:53/udp"]);
         assert!(user.allow_host);
-        for (publish, allow_host, flag) in [
-            (&["1:1"][..], false, "--publish"),
-            (&[], true, "--allow-host"),
+        assert_eq!(net(Some("vmnet"), &[], false), Ok(Net::Vmnet));
+        for (kind, publish, allow_host, flag) in [
+            ("none", &["1:1"][..], false, "--publish"),
+            ("none", &[], true, "--allow-host"),
+            ("vmnet", &["1:1"], false, "--publish"),
         ] {
-            let complaint = net(Some("none"), publish, allow_host)
+            let complaint = net(Some(kind), publish, allow_host)
                 .unwrap_err()
                 .to_string();
             assert!(

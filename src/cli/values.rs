@@ -252,9 +252,10 @@ pub(super) fn net(text: &str) -> Result<Net, Usage> {
     match text {
         "user" => Ok(Net::User(UserNet::default())),
         "none" => Ok(Net::Nothing),
+        "vmnet" => Ok(Net::Vmnet),
         _ => match text.strip_prefix("tap:") {
             Some(name) if !name.is_empty() => Ok(Net::Tap(name.to_owned())),
-            _ => Err(Usage::value("--net", text, "user, none or tap:NAME")),
+            _ => Err(Usage::value("--net", text, "user, none, tap:NAME or vmnet")),
         },
     }
 }
@@ -439,7 +440,8 @@ mod tests {
         assert_eq!(net("user"), Ok(Net::User(UserNet::default())));
         assert_eq!(net("none"), Ok(Net::Nothing));
         assert_eq!(net("tap:xl0"), Ok(Net::Tap("xl0".to_owned())));
-        for wrong in ["bridge", "tap", "tap:"] {
+        assert_eq!(net("vmnet"), Ok(Net::Vmnet));
+        for wrong in ["bridge", "tap", "tap:", "vmnet:"] {
             let error = net(wrong).unwrap_err().to_string();
             assert!(error.contains(&format!("--net '{wrong}'")), "{error}");
         }

@@ -132,10 +132,10 @@ pub(super) fn board(
         let name = format!("xlaunch-{slot}");
         wiring.virtio(slot, Arc::new(Blk::new(disk, &name, queues)), ram)?;
     }
-    let mac = random_mac()?;
-    let (network, published) = network(&spec.net, mac)?;
-    wiring.published = published;
-    wiring.virtio(slot::NET, Arc::new(Net::new(network, mac)), ram)?;
+    let plugged = network(&spec.net)?;
+    wiring.published = plugged.published;
+    let net = Net::new(plugged.network, plugged.mac);
+    wiring.virtio(slot::NET, Arc::new(net), ram)?;
     wiring.virtio(slot::RND, Arc::new(Rnd::default()), ram)?;
     wiring.ahci(media.drives, ram)?;
     let link = Net::new(cables.link, layout::LINK_MAC);
@@ -194,19 +194,38 @@ fn disk_slots(count: usize) -> Result<Vec<u8>, BuildError> {
         .collect())
 }
 
-/// What the interface is plugged into, and the ports that are published on it.
-fn network(net: &spec::Net, mac: Mac) -> Result<(Arc<dyn Network>, Vec<Publish>), BuildError> {
+/// What the interface is plugged into.
+struct Plugged {
+    network: Arc<dyn Network>,
+    /// The ports that are published on it.
+    published: Vec<Publish>,
+    /// The interface's address.
+    mac: Mac,
+}
+
+fn network(net: &spec::Net) -> Result<Plugged, BuildError> {
+    let (mut mac, mut published) = (random_mac()?, Vec::new());
     let network: Arc<dyn Network> = match net {
         spec::Net::Nothing => Arc::new(Null::Unplugged),
         spec::Net::Loop => Arc::new(Loop::new(Offloads::all(), net::MTU)),
         spec::Net::Tap(name) => tap(name)?,
+        spec::Net::Vmnet => {
+            let network;
+            // The system says which address the interface must have.
+            (network, mac) = vmnet()?;
+            network
+        }
         spec::Net::User(user) => {
             let user = User::open(user, mac)?;
-            let published = user.published().to_vec();
-            return Ok((Arc::new(user), published));
+            published = user.published().to_vec();
+            Arc::new(user)
         }
     };
-    Ok((network, Vec::new()))
+    Ok(Plugged {
+        network,
+        published,
+        mac,
+    })
 }
 
 #[cfg(target_os = "linux")]
@@ -221,6 +240,23 @@ fn tap(name: &str) -> Result<Arc<dyn Network>, BuildError> {
 fn tap(name: &str) -> Result<Arc<dyn Network>, BuildError> {
     Err(BuildError::Tap(format!(
         "cannot open the TAP interface {name}: only Linux has such interfaces; use --net user"
+    )))
+}
+
+#[cfg(all(target_os = "macos", feature = "vmnet"))]
+fn vmnet() -> Result<(Arc<dyn Network>, Mac), BuildError> {
+    net::vmnet::open().map_err(|error| BuildError::Vmnet(error.to_string()))
+}
+
+#[cfg(not(all(target_os = "macos", feature = "vmnet")))]
+fn vmnet() -> Result<(Arc<dyn Network>, Mac), BuildError> {
+    let why = if cfg!(target_os = "macos") {
+        "this xlaunch was built without it (cargo build --features vmnet)"
+    } else {
+        "only macOS has it"
+    };
+    Err(BuildError::Vmnet(format!(
+        "cannot plug the guest into vmnet: {why}; use --net user"
     )))
 }
 

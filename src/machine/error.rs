@@ -28,6 +28,8 @@ pub enum BuildError {
     Net(net::OpenError),
     /// A TAP interface: the sentence.
     Tap(String),
+    /// vmnet: the sentence.
+    Vmnet(String),
     /// More disks than slots.
     TooManyDisks(usize),
     /// More drives than ports.
@@ -57,7 +59,7 @@ impl fmt::Display for BuildError {
             Self::Boot(error) => error.fmt(f),
             Self::Disk(error) => error.fmt(f),
             Self::Net(error) => error.fmt(f),
-            Self::Tap(sentence) => f.write_str(sentence),
+            Self::Tap(sentence) | Self::Vmnet(sentence) => f.write_str(sentence),
             Self::TooManyDisks(count) => write!(
                 f,
                 "cannot attach {count} disks: the machine has room for {}; name fewer",

@@ -108,6 +108,21 @@ fn refused(spec: &MachineSpec) -> String {
 }
 
 #[test]
+#[cfg(not(all(target_os = "macos", feature = "vmnet")))]
+fn vmnet_is_refused_where_it_is_not() {
+    let spec = MachineSpec {
+        net: Net::Vmnet,
+        ..spec(1, &[HALT])
+    };
+    let complaint = refused(&spec);
+    let (start, end) = ("cannot plug the guest into vmnet: ", "; use --net user");
+    assert!(
+        complaint.starts_with(start) && complaint.ends_with(end),
+        "{complaint}"
+    );
+}
+
+#[test]
 fn a_guest_powers_it_off() {
     let (machine, _) = start(&spec(2, &[POWER_OFF, HALT]));
     assert_eq!(machine.wait(), Outcome::PoweredOff);

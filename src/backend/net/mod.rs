@@ -19,6 +19,9 @@ mod null;
 #[cfg(target_os = "linux")]
 pub mod tap;
 pub mod user;
+// Elsewhere its tests compile it: only what calls the system needs a Mac.
+#[cfg(any(all(target_os = "macos", feature = "vmnet"), test))]
+pub mod vmnet;
 pub mod vnet;
 
 pub use finish::{Malformed, finish};

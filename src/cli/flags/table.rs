@@ -170,7 +170,7 @@ pub(in crate::cli) const FLAGS: &[Flag] = &[
         name: "net",
         letter: None,
         place: One("KIND", |run| &mut run.net),
-        help: "the network: user, which needs no privilege, none, or tap:NAME, an interface of Linux (default user)",
+        help: "the network: user, which needs no privilege, none, tap:NAME, an interface of Linux, or vmnet of macOS (default user)",
         section: Network,
         example: Some("xlaunch run --net none disk.img"),
         variable: Some("XLAUNCH_NET"),

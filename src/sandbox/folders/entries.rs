@@ -5,7 +5,7 @@ use super::fids::Fid;
 use super::session::Session;
 use super::tree::{self, Node, name};
 use super::wire::Reply;
-use hvf_sys::folder::{Access, Handle, Kind, Name};
+use hvf_sys::folder::{Access, Handle, Kind, Name, Stat};
 use std::io;
 use std::sync::Arc;
 
@@ -18,6 +18,10 @@ const SOCKET: u32 = 0o140_000;
 const REMOVE_DIRECTORY: u32 = 0x200;
 /// The permissions that a new object may have.
 const MODE: u32 = 0o777;
+/// Inherited by a directory: what is made in it has its group.
+const SET_GROUP_ID: u32 = 0o2000;
+/// Whoever may write a file may keep its owner in an attribute, so this is taken away last.
+pub(super) const OWNER_WRITE: u32 = 0o200;
 
 impl Session {
     pub(super) fn mkdir(
@@ -29,9 +33,8 @@ impl Session {
         reply: &mut Reply,
     ) -> Result<(), Errno> {
         let mode = mode & MODE;
-        self.make(dir, called, gid, reply, |dir, name| {
-            dir.make_directory(name, mode)?;
-            set_mode(dir, name, mode)
+        self.make(dir, called, gid, Some(mode), reply, |dir, name| {
+            dir.make_directory(name, mode | OWNER_WRITE)
         })
     }
 
@@ -43,7 +46,7 @@ impl Session {
         gid: u32,
         reply: &mut Reply,
     ) -> Result<(), Errno> {
-        self.make(dir, called, gid, reply, |dir, name| {
+        self.make(dir, called, gid, None, reply, |dir, name| {
             dir.make_link(name, target)
         })
     }
@@ -61,22 +64,23 @@ impl Session {
             return Err(Errno::PERM);
         }
         let mode = mode & MODE;
-        self.make(dir, called, gid, reply, |dir, name| {
+        self.make(dir, called, gid, Some(mode), reply, |dir, name| {
+            let mode = mode | OWNER_WRITE;
             match kind {
-                FIFO => dir.make_fifo(name, mode)?,
-                SOCKET => dir.make_socket(name, mode)?,
-                _ => drop(dir.create(name, Access::default(), mode)?),
+                FIFO => dir.make_fifo(name, mode),
+                SOCKET => dir.make_socket(name, mode),
+                _ => dir.create(name, Access::default(), mode).map(drop),
             }
-            set_mode(dir, name, mode)
         })
     }
 
-    /// Makes an entry with `make`, gives it to who asked, and tells what it is.
+    /// Makes an entry with `make`, gives it to who asked, with these permissions, and tells what it is.
     fn make(
         &self,
         dir: u32,
         called: &[u8],
         gid: u32,
+        mode: Option<u32>,
         reply: &mut Reply,
         make: impl FnOnce(&Handle, &Name) -> io::Result<()>,
     ) -> Result<(), Errno> {
@@ -86,6 +90,9 @@ impl Session {
         make(dir.node.directory()?, &called)?;
         let (node, stat) = dir.node.child(&called)?;
         self.owner.give(&node, dir.uid, gid);
+        if let Some(mode) = mode {
+            set_mode(&node, &stat, mode)?;
+        }
         reply.qid(node.qid(&stat));
         Ok(())
     }
@@ -158,10 +165,13 @@ fn unlink(node: &Node) -> Result<(), Errno> {
 }
 
 /// The guest has applied its own mask to the permissions, and ours is no business of its files.
-fn set_mode(dir: &Handle, called: &Name, mode: u32) -> io::Result<()> {
-    let made = dir.child(called)?;
-    if made.stat()?.mode & MODE == mode {
-        return Ok(());
+fn set_mode(node: &Node, stat: &Stat, mode: u32) -> Result<(), Errno> {
+    let inherited = match node.kind() {
+        Kind::Directory => stat.mode & SET_GROUP_ID,
+        _ => 0,
+    };
+    if stat.mode & MODE != mode {
+        node.handle()?.set_mode(mode | inherited)?;
     }
-    made.set_mode(mode)
+    Ok(())
 }

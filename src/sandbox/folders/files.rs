@@ -1,5 +1,6 @@
 //! Opening, creating, reading and writing.
 
+use super::entries::OWNER_WRITE;
 use super::errno::Errno;
 use super::fids::{Fid, Opened, State};
 use super::session::Session;
@@ -108,12 +109,12 @@ impl Session {
         let made = fid
             .node
             .directory()?
-            .create(&called, access, mode & FILE_MODE);
+            .create(&called, access, mode & FILE_MODE | OWNER_WRITE);
         let (node, open, stat) = match made {
             Ok((file, handle)) => {
                 let (node, _) = fid.node.adopt(handle, &called, permits.0)?;
-                set_mode_of_new(&file, mode)?;
                 self.owner.give(&node, fid.uid, gid);
+                set_mode_of_new(&file, mode)?;
                 let stat = Stat::of(&file)?;
                 (node, Opened::new(file, access.write, permits.1), stat)
             }

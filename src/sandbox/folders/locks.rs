@@ -178,11 +178,7 @@ impl Locks {
         let Some(file) = files.get_mut(&id) else {
             return;
         };
-        // Less is never in anybody's way, and where the host fails the holder's end frees it.
-        let _ = file.change(Range::ALL, |held| {
-            held.retain(|it| !Arc::ptr_eq(&it.fid, fid));
-            Ok(())
-        });
+        file.release(fid);
         if file.held.is_empty() {
             files.remove(&id);
         }
@@ -273,6 +269,16 @@ impl Locked {
         changed
     }
 
+    /// Gives up what came by a fid. Nobody can ask for that again, so it is gone here even where the host fails; there it
+    /// goes with the holder at the latest.
+    fn release(&mut self, fid: &Arc<Fid>) {
+        self.held.retain(|it| !Arc::ptr_eq(&it.fid, fid));
+        for (range, kind) in together(&self.held, Range::ALL) {
+            let _ = self.tell_part(range.lock(kind));
+        }
+        self.tell_whole();
+    }
+
     /// Makes the host's locks within a range what the guest holds together.
     fn tell_host(&self, range: Range) -> Result<bool, Errno> {
         for (range, kind) in together(&self.held, range) {
@@ -280,9 +286,13 @@ impl Locked {
                 return Ok(false);
             }
         }
+        Ok(self.tell_whole())
+    }
+
+    fn tell_whole(&self) -> bool {
         let whole = |it: &&Held| it.lock.range.contains(Range::ALL);
         let whole = strongest(self.held.iter().filter(whole));
-        Ok(lock_whole(&self.holder.file, whole))
+        lock_whole(&self.holder.file, whole)
     }
 
     fn tell_part(&self, lock: Lock) -> Result<bool, Errno> {
@@ -407,5 +417,43 @@ impl Session {
         reply.u32(process);
         reply.string(request.client);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fids::State;
+    use super::super::tree;
+    use super::*;
+
+    fn lock(kind: LockKind, process: u32) -> LockState {
+        let range = Range { first: 0, last: 9 };
+        let owner = (Arc::from(&b"guest"[..]), process);
+        LockState { kind, range, owner }
+    }
+
+    #[test]
+    fn what_a_fid_held_goes_with_it_even_where_the_host_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = tree::root(dir.path()).unwrap();
+        let fid = || Fid::new(node.clone(), 0, State::Closed);
+        let (writes, reads) = (fid(), fid());
+        // Without reading it cannot be locked for reading, which is what is left in the end.
+        let file = File::create(dir.path().join("file")).unwrap();
+        let mut file = Locked {
+            holder: Opened::new(file, true, Permit::take().unwrap()),
+            held: Vec::new(),
+        };
+        for (fid, lock) in [
+            (&writes, lock(LockKind::Write, 1)),
+            (&reads, lock(LockKind::Read, 2)),
+        ] {
+            let set = file.change(lock.range, |held| held.set(fid, &lock));
+            assert_eq!(set, Ok(true));
+        }
+        file.release(&writes);
+        assert_eq!(file.held.len(), 1);
+        file.release(&reads);
+        assert!(file.held.is_empty());
     }
 }

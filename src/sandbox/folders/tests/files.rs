@@ -3,6 +3,7 @@
 use super::super::wire::{kind, valid};
 use super::client::{Set, fields, text};
 use super::{Client, OPEN, ROOT};
+use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
@@ -256,6 +257,38 @@ fn what_a_user_of_the_guest_makes_is_theirs() {
         return;
     }
     assert_eq!((seen.uid, seen.gid, seen.mode), (1000, 1001, 0o040_700));
+    // What nobody may write from the start, as git's objects.
+    let body = fields().u32(50).text("closed").u32(0o555).u32(1001);
+    client.call(kind::MKDIR, &body).unwrap();
+    let seen = client.attributes_of("closed").unwrap();
+    assert_eq!((seen.uid, seen.gid, seen.mode), (1000, 1001, 0o040_555));
+    let body = fields()
+        .u32(50)
+        .text("object")
+        .u32(CREATE | READ_WRITE)
+        .u32(0o444);
+    client.call(kind::LCREATE, &body.u32(1001)).unwrap();
+    let seen = client.attributes_of("object").unwrap();
+    assert_eq!((seen.uid, seen.gid, seen.mode), (1000, 1001, 0o100_444));
+    assert_eq!(client.write(50, 0, b"once"), Ok(4));
+}
+
+#[test]
+fn what_is_made_in_a_group_s_directory_is_the_group_s() {
+    if !cfg!(target_os = "linux") {
+        println!("skipped: on this host every directory is like that");
+        return;
+    }
+    let mut client = Client::new();
+    std::fs::create_dir(client.path("group")).unwrap();
+    std::fs::set_permissions(client.path("group"), Permissions::from_mode(0o2777)).unwrap();
+    client.find("group", OPEN).unwrap();
+    for (name, mode) in [("open", 0o777), ("closed", 0o500)] {
+        let body = fields().u32(OPEN).text(name).u32(mode).u32(0);
+        client.call(kind::MKDIR, &body).unwrap();
+        let seen = client.attributes_of(&format!("group/{name}")).unwrap();
+        assert_eq!(seen.mode, 0o042_000 | mode, "{name}");
+    }
 }
 
 /// An attribute's value, or with no name the list.

@@ -14,6 +14,7 @@ use super::drive::Lines;
 use super::line::Line;
 use guest::protocol::{DATA_MAX, Decoder, Frame, GREETING, Stream, VERSION, WINDOW};
 use std::io::{self, Read, Write, pipe};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
@@ -39,14 +40,15 @@ pub fn own_init(
     let credit = Arc::new(Credit::default());
     let frames = Arc::new(Mutex::new(Some(Box::new(frames) as Box<dyn Write + Send>)));
 
-    let half = Half {
-        frames: frames.clone(),
-        credit: credit.clone(),
-    };
-    spawn("own-console", move || show(console, Box::new(watch), &half))?;
+    let (typed, keys) = channel();
     let half = Half { frames, credit };
-    spawn("own-keyboard", move || {
-        obey(Box::new(orders), keyboard, &button, &half);
+    let (shows, types) = (half.clone(), half.clone());
+    spawn("own-console", move || {
+        show(console, Box::new(watch), &shows)
+    })?;
+    spawn("own-keyboard", move || type_in(keyboard, &keys, &types))?;
+    spawn("own-orders", move || {
+        obey(Box::new(orders), &typed, &button, &half);
     })?;
     let line = Line {
         from_guest: Box::new(from_guest),
@@ -63,7 +65,8 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     builder.spawn(body).map(drop)
 }
 
-/// What both threads of the guest's half share.
+/// What the threads of the guest's half share.
+#[derive(Clone)]
 struct Half {
     /// Where frames go to the launcher's half, until the console has ended.
     frames: Arc<Mutex<Option<Box<dyn Write + Send>>>>,
@@ -151,33 +154,46 @@ fn show(mut console: Box<dyn Read + Send>, mut watch: Box<dyn Write + Send>, hal
     half.close();
 }
 
-/// Does what the launcher's half says: types, and takes credit.
-fn obey(
-    mut orders: Box<dyn Read + Send>,
-    mut keyboard: Box<dyn Write + Send>,
-    button: &PowerButton,
-    half: &Half,
-) {
+/// What is to be typed.
+enum Keys {
+    /// Of our input: there is credit for it once it is typed.
+    Input(Vec<u8>),
+    Interrupt,
+}
+
+/// Types what comes. A guest that reads nothing makes this thread wait, and no other: the window bounds what comes meanwhile.
+fn type_in(mut keyboard: Box<dyn Write + Send>, keys: &Receiver<Keys>, half: &Half) {
+    for keys in keys {
+        let (bytes, credit) = match keys {
+            Keys::Input(bytes) => (bytes, true),
+            Keys::Interrupt => (vec![END_OF_TEXT], false),
+        };
+        let typed = keyboard.write_all(&bytes).and_then(|()| keyboard.flush());
+        // A keyboard that is gone is the machine's end.
+        if typed.is_err() {
+            return;
+        }
+        if credit {
+            half.send_frame(&Frame::Credit(Stream::Stdin, bytes.len() as u32));
+        }
+    }
+}
+
+/// Does what the launcher's half says: has it typed, and takes credit.
+fn obey(mut orders: Box<dyn Read + Send>, keys: &Sender<Keys>, button: &PowerButton, half: &Half) {
     let mut decoder = Decoder::default();
     let mut buffer = vec![0; DATA_MAX];
     while let Ok(count @ 1..) = orders.read(&mut buffer) {
         decoder.push(&buffer[..count]);
         while let Ok(Some(frame)) = decoder.next_frame() {
             match frame {
-                Frame::Data(Stream::Stdin, bytes) => {
-                    // A keyboard that is gone is the machine's end.
-                    let typed = keyboard.write_all(&bytes).and_then(|()| keyboard.flush());
-                    if typed.is_err() {
-                        return;
-                    }
-                    half.send_frame(&Frame::Credit(Stream::Stdin, bytes.len() as u32));
-                }
+                // A keyboard that is gone is the machine's end.
+                Frame::Data(Stream::Stdin, bytes) => drop(keys.send(Keys::Input(bytes))),
                 Frame::Credit(Stream::Stdout, bytes) => half.credit.grant(bytes),
                 // Nobody reads it, so nothing holds it up.
                 Frame::Closed(Stream::Stdout) => half.credit.grant(u32::MAX),
                 Frame::Signal(SIGTERM) => button(),
-                // A keyboard that is gone is the machine's end.
-                Frame::Signal(SIGINT) => drop(keyboard.write_all(&[END_OF_TEXT])),
+                Frame::Signal(SIGINT) => drop(keys.send(Keys::Interrupt)),
                 // A console has no size, no end of input, and no other signals.
                 _ => {}
             }
@@ -191,9 +207,10 @@ fn obey(
 mod tests {
     use super::*;
     use std::io::{PipeReader, PipeWriter};
+    use std::time::Duration;
 
     struct Guest {
-        presses: std::sync::mpsc::Receiver<()>,
+        presses: Receiver<()>,
         console: Option<PipeWriter>,
         keyboard: PipeReader,
         lines: Lines,
@@ -202,7 +219,7 @@ mod tests {
     fn guest() -> Guest {
         let (console, shows) = pipe().unwrap();
         let (keyboard, types) = pipe().unwrap();
-        let (press, presses) = std::sync::mpsc::channel();
+        let (press, presses) = channel();
         let button = Box::new(move || press.send(()).unwrap());
         let lines = own_init(Box::new(console), Box::new(types), button).unwrap();
         Guest {
@@ -269,6 +286,21 @@ mod tests {
         assert!(guest.presses.try_recv().is_err());
         guest.send(&Frame::Signal(SIGTERM));
         guest.presses.recv().unwrap();
+    }
+
+    #[test]
+    fn a_guest_that_reads_nothing_can_still_be_asked_to_end_and_shows_its_output() {
+        let mut guest = guest();
+        guest.expect(GREETING);
+        guest.expect_frame(&Frame::Hello(VERSION));
+        // More than the keyboard's pipe takes.
+        for _ in 0..WINDOW as usize / DATA_MAX {
+            guest.send(&Frame::Data(Stream::Stdin, vec![b'x'; DATA_MAX]));
+        }
+        guest.send(&Frame::Signal(SIGTERM));
+        let pressed = guest.presses.recv_timeout(Duration::from_secs(60));
+        assert_eq!(pressed, Ok(()));
+        guest.show(b"login: ");
     }
 
     #[test]

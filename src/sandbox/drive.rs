@@ -7,7 +7,7 @@
 use super::clock;
 use super::folders::Share;
 use super::kernel_log::KernelLog;
-use super::line::{self, Election, Line, keep_console};
+use super::line::{self, Election, Frames, Line, Unread, keep_console};
 use super::session::{Action, Event, MachineEnd, Moments, OWN_INIT_GRACE, STOP_GRACE, Session};
 use super::streams::{SharedAllowance, read_input, read_terminal, write_output};
 use super::verdict::Verdict;
@@ -145,7 +145,7 @@ struct Drive {
     events: Receiver<Event>,
     /// For the threads of the next start.
     sender: SyncSender<Event>,
-    frames: Sender<Frame>,
+    frames: Frames,
     stdout: Sender<Vec<u8>>,
     stderr: Sender<Vec<u8>>,
     allowance: SharedAllowance,
@@ -196,7 +196,7 @@ impl Drive {
             events,
             sender,
             // Leads nowhere before the lines are connected.
-            frames: channel().0,
+            frames: Frames::nowhere(),
             stdout,
             stderr,
             allowance,
@@ -295,8 +295,8 @@ impl Drive {
     /// Does one thing; gives a sentence where it cannot be done. A thread that is gone has told why itself.
     fn act(&mut self, action: Action) -> Option<String> {
         match action {
-            Action::Send(frame) => drop(self.frames.send(frame)),
-            Action::TellTime => drop(self.frames.send(Frame::Clock(clock::now()))),
+            Action::Send(frame) => return self.send(frame),
+            Action::TellTime => return self.send(Frame::Clock(clock::now())),
             Action::Write(Stream::Stderr, bytes) => drop(self.stderr.send(bytes)),
             Action::Write(_, bytes) => drop(self.stdout.send(bytes)),
             Action::AllowInput(bytes) => self.allowance.allow(bytes),
@@ -315,6 +315,16 @@ impl Drive {
             Action::Finish(_) => {}
         }
         None
+    }
+
+    fn send(&self, frame: Frame) -> Option<String> {
+        let unread =
+            |Unread| "the guest broke the session's protocol by reading nothing that it is sent";
+        self.frames
+            .send(frame)
+            .map_err(unread)
+            .err()
+            .map(str::to_owned)
     }
 
     /// Lets the machine come to rest, so that its disks are closed in order.

@@ -8,8 +8,9 @@ use super::kernel_log::{KernelLog, panic_reason};
 use super::session::Event;
 use guest::protocol::{Decoder, Frame, GreetingFinder};
 use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 /// A way into the guest.
@@ -29,20 +30,77 @@ struct State {
     /// Lines that may still greet.
     candidates: usize,
     /// The frames for the line that is elected, until it is.
-    frames: Option<Receiver<Frame>>,
+    frames: Option<Queue>,
+}
+
+/// So many frames that are no data may wait for init. It needs a handful: a guest that has used up its window says no more
+/// before it has read what it is granted.
+const WAITING_MAX: usize = 4096;
+
+/// Where frames for init go in. Data wait as their window allows; the others are counted, since a guest that reads none but
+/// sends on would have us grant without end.
+pub(super) struct Frames {
+    sender: Sender<Frame>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Where they come out.
+struct Queue {
+    frames: Receiver<Frame>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Init has left too many frames unread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unread;
+
+impl Frames {
+    fn new() -> (Self, Queue) {
+        let (sender, frames) = channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let queue = Queue {
+            frames,
+            waiting: waiting.clone(),
+        };
+        (Self { sender, waiting }, queue)
+    }
+
+    /// Those that lead nowhere.
+    pub(super) fn nowhere() -> Self {
+        Self::new().0
+    }
+
+    /// Sends a frame. Where nobody is to get it any more it is dropped.
+    pub(super) fn send(&self, frame: Frame) -> Result<(), Unread> {
+        let counted = usize::from(is_counted(&frame));
+        if self.waiting.fetch_add(counted, Ordering::Relaxed) + counted > WAITING_MAX {
+            self.waiting.fetch_sub(counted, Ordering::Relaxed);
+            return Err(Unread);
+        }
+        if self.sender.send(frame).is_err() {
+            self.waiting.fetch_sub(counted, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+fn is_counted(frame: &Frame) -> bool {
+    !matches!(frame, Frame::Data(..))
 }
 
 impl Election {
     /// One among so many `candidates`, and where the frames for the elected go in.
-    pub(super) fn new(candidates: usize) -> (Self, Sender<Frame>) {
-        let (sender, frames) = channel();
-        let frames = Some(frames);
-        let state = Mutex::new(State { candidates, frames });
-        (Self { state }, sender)
+    pub(super) fn new(candidates: usize) -> (Self, Frames) {
+        let (frames, queue) = Frames::new();
+        let state = Mutex::new(State {
+            candidates,
+            frames: Some(queue),
+        });
+        (Self { state }, frames)
     }
 
     /// A line has greeted: it gets the frames if it is the first.
-    fn elect(&self) -> Option<Receiver<Frame>> {
+    fn elect(&self) -> Option<Queue> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.frames.take()
     }
@@ -64,12 +122,12 @@ pub(super) fn serve(line: Line, election: &Election, events: &SyncSender<Event>)
         }
         return;
     };
-    let Some(frames) = election.elect() else {
+    let Some(queue) = election.elect() else {
         return;
     };
     let writer = thread::Builder::new().name("link-out".to_owned());
     // Without the thread the line is as good as ended, and the guest is told when its own end closes.
-    let written = writer.spawn(move || encode(line.to_guest, &frames));
+    let written = writer.spawn(move || encode(line.to_guest, &queue));
     let end = match written {
         Ok(_) => decode(from_guest.rest(), early, events),
         Err(error) => Event::LinkBroken(format!("no thread to answer it ({error})")),
@@ -144,13 +202,16 @@ fn read(link: &mut dyn Read, buffer: &mut [u8]) -> usize {
     }
 }
 
-fn encode(mut link: Box<dyn Write + Send>, frames: &Receiver<Frame>) {
+fn encode(mut link: Box<dyn Write + Send>, queue: &Queue) {
     let mut bytes = Vec::new();
-    for frame in frames {
+    for frame in &queue.frames {
         bytes.clear();
         frame.encode(&mut bytes);
         if link.write_all(&bytes).and_then(|()| link.flush()).is_err() {
             return;
+        }
+        if is_counted(&frame) {
+            queue.waiting.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -188,9 +249,8 @@ pub(super) fn keep_console(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use guest::protocol::{GREETING, VERSION};
+    use guest::protocol::{GREETING, Stream, VERSION};
     use std::io::{PipeReader, PipeWriter, pipe};
-    use std::sync::Arc;
     use std::sync::mpsc::sync_channel;
 
     /// The guest's end of a line.
@@ -212,7 +272,7 @@ mod tests {
     struct Elected {
         guests: Vec<Guest>,
         events: Receiver<Event>,
-        frames: Sender<Frame>,
+        frames: Frames,
         threads: Vec<thread::JoinHandle<()>>,
     }
 
@@ -277,6 +337,20 @@ mod tests {
         drop(it.guests);
         assert_eq!(it.events.recv(), Ok(Event::LinkEnded));
         assert!(it.events.recv().is_err());
+    }
+
+    #[test]
+    fn a_guest_that_reads_nothing_makes_nothing_grow() {
+        let mut it = start(1);
+        greet(&mut it.guests[0]);
+        assert_eq!(it.events.recv(), Ok(Event::Frame(Frame::Hello(VERSION))));
+        let credit = || it.frames.send(Frame::Credit(Stream::Stdout, 1));
+        assert!((0..100_000).any(|_| credit().is_err()));
+        // Once it has read what waited there is room again.
+        let mut bytes = vec![0; 64 * 1024];
+        while it.frames.send(Frame::PowerOff).is_err() {
+            assert_ne!(it.guests[0].reads.read(&mut bytes).unwrap(), 0);
+        }
     }
 
     #[test]

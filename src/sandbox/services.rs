@@ -65,9 +65,12 @@ impl Services {
 
 /// Serves a folder until the round ends.
 fn serve(server: &folders::Server, listener: &Listener) {
+    let mut told = false;
     while let Some((reader, writer)) = listener.accept() {
-        // What ends it early is the guest's doing, and its loss alone.
-        if let Err(error) = server.serve(reader, writer) {
+        // What ends it early is the guest's doing, and its loss alone. It is told once, since the guest can do it again.
+        if let Err(error) = server.serve(reader, writer)
+            && !std::mem::replace(&mut told, true)
+        {
             log::warn!("a shared folder's connection ended: {error}");
         }
     }

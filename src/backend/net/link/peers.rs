@@ -329,12 +329,12 @@ impl Peers {
         if peer.is_news() {
             self.news.changed.push(peer.changed.clone());
         }
+        let (wants, forgotten) = (peer.wants_to_send(), peer.is_forgotten());
         let deadline = peer.tcp.deadline();
         let sooner = deadline.is_some_and(|at| self.alarm.is_none_or(|alarm| at < alarm));
         if sooner {
             (self.alarm, self.news.sooner) = (deadline, true);
         }
-        let (wants, forgotten) = (peer.wants_to_send(), peer.is_forgotten());
         if wants {
             self.announce();
         }
@@ -456,8 +456,8 @@ impl Peer {
         }
     }
 
-    fn wants_to_send(&self) -> bool {
-        !self.over && self.tcp.wants_to_send()
+    fn wants_to_send(&mut self) -> bool {
+        !self.over && self.tcp.wants_to_send(Instant::now())
     }
 
     /// Whether somebody waits who need not wait any more. A writer is told when there is room for much.

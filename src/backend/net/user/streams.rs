@@ -264,9 +264,10 @@ impl Streams {
         if flow.wants_read && !read || flow.wants_write && !write {
             turn.watches.changed();
         }
+        let wants = flow.connection.wants_to_send(turn.now);
         let deadline = flow.connection.deadline();
         let late = deadline.is_some_and(|it| it <= turn.now);
-        if late || flow.connection.wants_to_send() {
+        if late || wants {
             if !std::mem::replace(&mut flow.queued, true) {
                 self.queue.push_back(*key);
             }

@@ -271,9 +271,14 @@ impl Connection {
         planned
     }
 
-    /// Whether there is something to be sent now, but for what is late. Segments are as long as they were last.
-    pub fn wants_to_send(&self) -> bool {
-        self.plan(self.limit).is_some()
+    /// Whether there is something to be sent now, but for what is late. Segments are as long as they were last. Where
+    /// there is not, the deadline is that of `next`: a window that is shut is probed even if `next` is not asked.
+    pub fn wants_to_send(&mut self, now: Instant) -> bool {
+        let wants = self.plan(self.limit).is_some();
+        if !wants {
+            self.arm(now);
+        }
+        wants
     }
 
     /// Does what is late, so that no deadline is behind `now` any more.

@@ -494,6 +494,17 @@ fn a_shut_window_is_probed_for_as_long_as_the_peer_answers() {
 }
 
 #[test]
+fn a_shut_window_is_probed_whenever_the_data_comes() {
+    let mut hand = Hand::in_state(State::Established);
+    // The window shuts with nothing left in flight, and only then there is more to send.
+    hand.give_at(1, 1, Flags::ACK, 0, &[]);
+    assert_eq!(hand.tcp.write(&[1; 10]), 10);
+    assert!(!hand.tcp.wants_to_send(hand.now));
+    hand.wait();
+    assert_eq!(hand.take().len(), 1);
+}
+
+#[test]
 fn a_window_that_opens_does_not_forget_what_is_in_flight() {
     let mut hand = Hand::in_state(State::Established);
     hand.tcp.write(&[7; 2000]);
@@ -794,7 +805,7 @@ proptest! {
             prop_assert!(!tcp.out.max.after(tcp.out.end()) || tcp.ending().is_some() || tcp.out.fin_acked);
             // What is in flight is waited for, unless it is to be sent again just now.
             let open = !matches!(tcp.phase, Phase::Closed | Phase::TimeWait);
-            prop_assert!(!open || !tcp.out.is_in_flight() || tcp.timers.resend.is_some() || tcp.wants_to_send());
+            prop_assert!(!open || !tcp.out.is_in_flight() || tcp.timers.resend.is_some() || tcp.wants_to_send(now));
             prop_assert!(tcp.memory() <= 16_384 && tcp.readable_len() <= 8192);
             prop_assert!(read <= tcp.inn.next.since(tcp.inn.irs) as usize);
         }

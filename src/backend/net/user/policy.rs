@@ -29,8 +29,8 @@ pub(super) struct Policy {
     pub(super) allow_host: bool,
     /// IPv6 leads anywhere.
     pub(super) has_v6: bool,
-    /// The addresses of the host's loopback interfaces, whatever they are.
-    pub(super) loopback: Vec<IpAddr>,
+    /// What the host's loopback interfaces answer for, whatever it is: addresses, and how many of their bits count.
+    pub(super) loopback: Vec<(IpAddr, u8)>,
 }
 
 impl Policy {
@@ -48,10 +48,23 @@ impl Policy {
             }
             IpAddr::V4(lan::DNS) | IpAddr::V6(lan::v6::DNS) => Goal::Dns,
             _ if is_on_link(address) || is_refused(address) => Goal::Nowhere,
-            _ if self.loopback.contains(&address) => Goal::Nowhere,
+            _ if self.is_loopback(address) => Goal::Nowhere,
             IpAddr::V6(_) if !self.has_v6 => Goal::Nowhere,
             _ => Goal::Outside(address),
         }
+    }
+
+    fn is_loopback(&self, address: IpAddr) -> bool {
+        let within = |&(first, bits): &(IpAddr, u8)| match (address, first) {
+            (IpAddr::V4(it), IpAddr::V4(first)) => within4(it, first, bits),
+            (IpAddr::V6(it), IpAddr::V6(first)) => within6(it, first, bits),
+            _ => false,
+        };
+        let hidden = match address {
+            IpAddr::V6(it) => hidden4(it),
+            IpAddr::V4(_) => None,
+        };
+        self.loopback.iter().any(within) || hidden.is_some_and(|it| self.is_loopback(it.into()))
     }
 }
 
@@ -151,12 +164,12 @@ fn hidden4(address: Ipv6Addr) -> Option<Ipv4Addr> {
 }
 
 fn within4(address: Ipv4Addr, first: Ipv4Addr, bits: u8) -> bool {
-    let mask = u32::MAX << (32 - u32::from(bits));
+    let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
     (u32::from(address) ^ u32::from(first)) & mask == 0
 }
 
 fn within6(address: Ipv6Addr, first: Ipv6Addr, bits: u8) -> bool {
-    let mask = u128::MAX << (128 - u32::from(bits));
+    let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
     (u128::from(address) ^ u128::from(first)) & mask == 0
 }
 
@@ -171,7 +184,10 @@ mod tests {
     fn open() -> Policy {
         Policy {
             has_v6: true,
-            loopback: vec!["10.77.0.1".parse().unwrap(), "fd77::1".parse().unwrap()],
+            loopback: vec![
+                ("10.77.0.1".parse().unwrap(), 24),
+                ("fd77::1".parse().unwrap(), 128),
+            ],
             ..Policy::default()
         }
     }
@@ -210,12 +226,14 @@ mod tests {
         ("10.0.2.255", false),
         ("10.0.3.0", true),
         // Private networks are the host's neighbours.
-        ("10.77.0.2", true),
+        ("10.77.1.2", true),
         ("172.16.0.1", true),
         ("192.168.1.1", true),
         ("100.64.0.1", true),
         // Addresses of the host's loopback interface.
         ("10.77.0.1", false),
+        ("10.77.0.2", false),
+        ("64:ff9b::a4d:2", false),
         ("fd77::1", false),
         ("fd77::2", true),
         ("::", false),

@@ -159,7 +159,7 @@ impl Stack {
             .is_none_or(|asked| now.saturating_duration_since(asked) >= NEWS)
         {
             self.asked = Some(now);
-            if let Ok(loopback) = socket::loopback_addresses() {
+            if let Ok(loopback) = socket::loopback_networks() {
                 self.policy.loopback = loopback;
             }
         }

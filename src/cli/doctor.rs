@@ -94,7 +94,7 @@ impl Findings {
 
     fn network(&self) -> String {
         let route = |(name, is): &(&str, bool)| {
-            let answer = if *is { "has" } else { "has no" };
+            let answer = if *is { "has a" } else { "has no" };
             format!("{name} {answer} route to the outside")
         };
         let routes: Vec<String> = self.routes.iter().map(route).collect();

@@ -280,8 +280,12 @@ fn check_init(run: &Run, command: &[OsString]) -> Result<(), Usage> {
         "--init has no image whose init it could boot; name one"
     } else if !command.is_empty() {
         "--init boots the image's init, which knows of no command; leave --init or the command out"
-    } else if !run.env.is_empty() || run.workdir.is_some() {
-        "--env and --workdir are for a command, and --init runs none; leave them or --init out"
+    } else if !run.env.is_empty()
+        || !run.env_files.is_empty()
+        || run.workdir.is_some()
+        || run.user.is_some()
+    {
+        "--env, --env-file, --workdir and --user are for a command, and --init runs none; leave them or --init out"
     } else {
         return Ok(());
     };
@@ -499,6 +503,13 @@ mod tests {
             complaint(
                 &Run {
                     workdir: some("/"),
+                    ..run.clone()
+                },
+                &host(),
+            ),
+            complaint(
+                &Run {
+                    user: some("nobody"),
                     ..run
                 },
                 &host(),

@@ -2,8 +2,9 @@
 //!
 //! Invariant, and the reason this module exists: every call takes an object that was reached from the directory, and at
 //! most one `Name` in it. A `Name` is neither `.` nor `..` and holds no `/`, and no call follows a symbolic link, so
-//! nothing outside the directory is ever reached, whatever the host's other programs move about meanwhile. That is also why
-//! Linux's openat2(2) is not needed: RESOLVE_BENEATH adds nothing to a path of one name that is not followed.
+//! nothing that was never beneath the directory is reached, whatever the host's other programs move about meanwhile. What
+//! they move out of it stays reachable to whoever had reached it before. That is also why Linux's openat2(2) is
+//! not needed: RESOLVE_BENEATH adds nothing to a path of one name that is not followed.
 //!
 //! On Linux an object is an O_PATH descriptor: it stays what it is through renames and after it was unlinked, and opening
 //! it never waits and never reaches a driver. It is opened for real through /proc/self/fd, where only regular files and

@@ -96,7 +96,12 @@ fn strict_parsers_do_not_complain_and_the_pci_serial_port_carries_bytes_both_way
         .iter()
         .map(|it| it.parse::<u32>().unwrap())
         .sum();
-    assert!(count > 100, "5000 bytes came by interrupts: {}", lines[1]);
+    // The driver takes up to 256 bytes at an interrupt, and none without one.
+    assert!(
+        count >= 5000 / 256,
+        "5000 bytes came by interrupts: {}",
+        lines[1]
+    );
     assert!(lines[1].contains("23-fasteoi"), "{}", lines[1]);
     assert_eq!(lines[2], "2", "a device for each CPU");
     judge(log);

@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::{Frame, HEADER, Network, Offload, Offloads, Receiver, Wake};
 
-#[cfg(target_os = "macos")]
+#[cfg(all(target_os = "macos", feature = "vmnet"))]
 mod system;
-#[cfg(target_os = "macos")]
+#[cfg(all(target_os = "macos", feature = "vmnet"))]
 pub use system::{VmnetError, open};
 
 /// What packets are read from and written to. No call waits.

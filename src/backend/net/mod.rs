@@ -141,6 +141,24 @@ impl Frame<'_> {
         self.head.len() + total(self.body) as usize
     }
 
+    /// Copies bytes of the frame from the one at `from` on, as many as `into` has and the frame goes on.
+    pub fn copy_part(&self, from: usize, into: &mut [u8]) -> Result<(), OutsideRam> {
+        let here = self.head.get(from..).unwrap_or_default();
+        let (first, mut rest) = into.split_at_mut(here.len().min(into.len()));
+        first.copy_from_slice(&here[..first.len()]);
+        let mut skip = from.saturating_sub(self.head.len()) as u64;
+        for &Piece { gpa, len } in self.body {
+            let here = len.saturating_sub(skip).min(rest.len() as u64);
+            let part;
+            (part, rest) = rest.split_at_mut(here as usize);
+            if here > 0 {
+                self.ram.read(gpa + skip, part)?;
+            }
+            skip = skip.saturating_sub(len);
+        }
+        Ok(())
+    }
+
     /// Appends the frame to `to`.
     pub fn copy_to(&self, to: &mut Vec<u8>) -> Result<(), OutsideRam> {
         to.extend_from_slice(self.head);
@@ -242,26 +260,68 @@ impl dyn Receiver + '_ {
     }
 
     fn deliver_as_is(&mut self, offload: Offload, bytes: &[u8]) -> bool {
-        match self.room(bytes.len()) {
+        !matches!(self.put(offload, &[bytes]), Delivery::Later)
+    }
+
+    /// The same for a frame that lies in several parts.
+    pub fn deliver_parts(&mut self, offload: Offload, parts: &[&[u8]]) -> Delivery {
+        if self.offloads().contains(offload.needs()) {
+            return self.put(offload, parts);
+        }
+        match self.deliver(offload, &parts.concat()) {
+            true => Delivery::Made,
+            false => Delivery::Later,
+        }
+    }
+
+    fn put(&mut self, offload: Offload, parts: &[&[u8]]) -> Delivery {
+        let len = parts.iter().map(|part| part.len()).sum();
+        match self.room(len) {
             Room::Here { ram, pieces } => {
-                if put(ram, pieces, bytes).is_ok() {
-                    self.commit(bytes.len(), offload);
+                if put(ram, pieces, parts).is_ok() {
+                    self.commit(len, offload);
                 }
-                true
+                Delivery::Made
             }
-            Room::Later => false,
-            Room::Never => true,
+            Room::Later => Delivery::Later,
+            Room::Never => Delivery::Never,
         }
     }
 }
 
-/// Copies `bytes` to guest memory, as far as there is room.
-fn put(ram: &Ram, pieces: &[Piece], bytes: &[u8]) -> Result<(), OutsideRam> {
-    let mut rest = bytes;
-    for piece in pieces {
-        let here;
-        (here, rest) = rest.split_at(rest.len().min(piece.len as usize));
-        ram.write(piece.gpa, here)?;
+/// What has become of a frame for the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// The guest has it, or it made no sense.
+    Made,
+    /// There is no room now.
+    Later,
+    /// The guest has no buffers for frames of that length.
+    Never,
+}
+
+/// Copies parts, one behind the other, to guest memory, as far as there is room.
+fn put(ram: &Ram, pieces: &[Piece], parts: &[&[u8]]) -> Result<(), OutsideRam> {
+    let mut pieces = pieces.iter();
+    let mut here = Piece { gpa: 0, len: 0 };
+    for &part in parts {
+        let mut part = part;
+        while !part.is_empty() {
+            while here.len == 0 {
+                match pieces.next() {
+                    Some(piece) => here = *piece,
+                    None => return Ok(()),
+                }
+            }
+            let count = here.len.min(part.len() as u64);
+            let (first, rest) = part.split_at(count as usize);
+            ram.write(here.gpa, first)?;
+            part = rest;
+            here = Piece {
+                gpa: here.gpa + count,
+                len: here.len - count,
+            };
+        }
     }
     Ok(())
 }

@@ -1,12 +1,10 @@
 //! The link's frames (RFC 826, RFC 791, RFC 792): what the guest's say, and what the launcher's begin with.
 
 use guest::link::{GUEST, LAUNCHER, LAUNCHER_MAC, MAC};
-use hvf_sys::file::Piece;
-use hvf_sys::ram::{OutsideRam, Ram};
 
 use crate::backend::net::checksum::Sum;
-use crate::backend::net::user::tcp::{self, Payload, Ports, Segment};
-use crate::backend::net::{Checksum, Frame, HEADER, Ip, Offload, Receiver, Room, Segments};
+use crate::backend::net::user::tcp::{self, InFrame, Ports, Segment};
+use crate::backend::net::{Checksum, Frame, HEADER, Ip, Offload, Segments};
 
 /// EtherTypes.
 const ARP: u16 = 0x0806;
@@ -38,7 +36,7 @@ pub(super) enum Incoming<'a> {
     /// Something that is answered with this frame.
     Answered(Vec<u8>),
     /// A segment for a port.
-    Segment(Ports, Segment, Data<'a>),
+    Segment(Ports, Segment, InFrame<'a>),
 }
 
 /// Reads a frame. None where it is nothing to us.
@@ -89,7 +87,7 @@ fn ip<'a>(frame: &'a Frame<'_>) -> Option<Incoming<'a>> {
     match fixed[9] {
         TCP => {
             let (ports, segment, behind) = Segment::read(packet.get(header..)?)?;
-            let data = Data {
+            let data = InFrame {
                 frame,
                 start: HEADER + header + behind,
                 len: len.checked_sub(header + behind)?,
@@ -164,101 +162,7 @@ pub(super) fn segment(ports: Ports, segment: &Segment, len: usize, mss: u16) -> 
     (head, offload)
 }
 
-/// Data of a segment, where it lies in its frame.
-pub(super) struct Data<'a> {
-    frame: &'a Frame<'a>,
-    start: usize,
-    len: usize,
-}
-
-impl Payload for Data<'_> {
-    fn len(&self) -> usize {
-        self.len
-    }
-
-    fn copy(&self, from: usize, into: &mut [u8]) -> Result<(), OutsideRam> {
-        let Frame {
-            head, body, ram, ..
-        } = self.frame;
-        let from = self.start + from;
-        let here = head.get(from..).unwrap_or_default();
-        let (first, mut rest) = into.split_at_mut(here.len().min(into.len()));
-        first.copy_from_slice(&here[..first.len()]);
-        let mut skip = from.saturating_sub(head.len()) as u64;
-        for &Piece { gpa, len } in *body {
-            let here = len.saturating_sub(skip).min(rest.len() as u64);
-            let part;
-            (part, rest) = rest.split_at_mut(here as usize);
-            if here > 0 {
-                ram.read(gpa + skip, part)?;
-            }
-            skip = skip.saturating_sub(len);
-        }
-        Ok(())
-    }
-}
-
 fn word(bytes: &[u8], at: usize) -> Option<u16> {
     let bytes = bytes.get(at..at + 2)?;
     Some(u16::from_be_bytes([bytes[0], bytes[1]]))
-}
-
-/// What has become of a frame for the guest.
-pub(super) enum Delivery {
-    /// The guest has it.
-    Made,
-    /// There is no room now.
-    Later,
-    /// The guest has no buffers for frames of that length.
-    Never,
-}
-
-/// Gives the guest a frame of several parts, finished as far as it needs it.
-pub(super) fn deliver(
-    receiver: &mut dyn Receiver,
-    offload: Offload,
-    parts: [&[u8]; 3],
-) -> Delivery {
-    if !receiver.offloads().contains(offload.needs()) {
-        return match receiver.deliver(offload, &parts.concat()) {
-            true => Delivery::Made,
-            false => Delivery::Later,
-        };
-    }
-    let len = parts.iter().map(|part| part.len()).sum();
-    match receiver.room(len) {
-        Room::Later => Delivery::Later,
-        Room::Never => Delivery::Never,
-        Room::Here { ram, pieces } => {
-            if put(ram, pieces, parts).is_ok() {
-                receiver.commit(len, offload);
-            }
-            Delivery::Made
-        }
-    }
-}
-
-/// Copies the parts to guest memory, as far as there is room.
-fn put(ram: &Ram, pieces: &[Piece], parts: [&[u8]; 3]) -> Result<(), OutsideRam> {
-    let mut pieces = pieces.iter();
-    let mut here = Piece { gpa: 0, len: 0 };
-    for mut part in parts {
-        while !part.is_empty() {
-            while here.len == 0 {
-                match pieces.next() {
-                    Some(piece) => here = *piece,
-                    None => return Ok(()),
-                }
-            }
-            let count = here.len.min(part.len() as u64);
-            let (first, rest) = part.split_at(count as usize);
-            ram.write(here.gpa, first)?;
-            part = rest;
-            here = Piece {
-                gpa: here.gpa + count,
-                len: here.len - count,
-            };
-        }
-    }
-    Ok(())
 }

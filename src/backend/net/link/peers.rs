@@ -5,11 +5,11 @@ use std::io;
 use std::sync::{Arc, Condvar};
 use std::time::Instant;
 
-use super::frames::{self, Delivery, IP, Incoming};
+use super::frames::{self, IP, Incoming};
 use crate::backend::net::user::tcp::{
     self, Config, Connection, Ending, Flags, Payload, Ports, Segment, Seq,
 };
-use crate::backend::net::{Frame, Offload, Offloads, Receiver};
+use crate::backend::net::{Delivery, Frame, Offload, Offloads, Receiver};
 
 /// The most connections, of whatever state.
 const PEERS_MAX: usize = 128;
@@ -487,7 +487,7 @@ impl Peer {
         let ports = self.ports.reversed();
         let (head, offload) = frames::segment(ports, &outgoing.segment, outgoing.len, outgoing.mss);
         let [first, second] = self.tcp.data(&outgoing);
-        let delivery = frames::deliver(receiver, offload, [&head, first, second]);
+        let delivery = receiver.deliver_parts(offload, &[&head, first, second]);
         if !matches!(delivery, Delivery::Later) {
             self.tcp.sent(now, &outgoing);
         }

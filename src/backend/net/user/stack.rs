@@ -4,9 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
 use guest::lan;
-use hvf_sys::file::Piece;
 use hvf_sys::os::socket;
-use hvf_sys::ram::{OutsideRam, Ram};
 
 use super::dns::{self, Dns};
 use super::fragments::Fragments;
@@ -15,11 +13,11 @@ use super::ip::{self, Header, kind, protocol};
 use super::outbox::Outbox;
 use super::policy::{self, Goal, Policy};
 use super::streams::{self, Streams, Turn};
-use super::tcp::{Payload, Segment};
+use super::tcp::{InFrame, Payload, Segment};
 use super::udp::{self, Sent, Udp};
 use super::watch::{Token, Watches};
 use super::{Config, FlowKey, Published, arp, dhcp};
-use crate::backend::net::{Frame, HEADER, Mac, Offloads, Receiver, Room};
+use crate::backend::net::{Delivery, Frame, HEADER, Mac, Offloads, Receiver};
 
 /// For how long what the host says of its own addresses is believed.
 const NEWS: Duration = Duration::from_secs(1);
@@ -244,10 +242,11 @@ impl Stack {
             guest: SocketAddr::new(header.source, ports.source),
             remote: SocketAddr::new(header.destination, ports.destination),
         };
-        let data = Data {
+        let start = header.data + len;
+        let data = InFrame {
             frame,
-            start: header.data + len,
-            end: header.end,
+            start,
+            len: header.end.saturating_sub(start),
         };
         let Self {
             streams,
@@ -357,22 +356,7 @@ impl Stack {
             let (header, start) = streams::begin(&key, &outgoing.segment, outgoing.len, turn.out);
             let offload = streams::offload(&key, &outgoing, start);
             let parts = [&header[..], data[0], data[1]];
-            let delivered = if does.contains(offload.needs()) {
-                let len = header.len() + outgoing.len;
-                match receiver.room(len) {
-                    Room::Here { ram, pieces } => {
-                        if put(ram, pieces, &parts).is_ok() {
-                            receiver.commit(len, offload);
-                        }
-                        true
-                    }
-                    Room::Later => false,
-                    Room::Never => true,
-                }
-            } else {
-                receiver.deliver(offload, &parts.concat())
-            };
-            if !delivered {
+            if receiver.deliver_parts(offload, &parts) == Delivery::Later {
                 return;
             }
             streams.sent(&key, &outgoing, now);
@@ -404,71 +388,4 @@ impl Stack {
 fn limit(does: Offloads, most: usize) -> usize {
     let cuts = Offloads::CHECKSUM | Offloads::TCP4;
     if does.contains(cuts) { most } else { 1 << 14 }
-}
-
-/// A segment's data in its frame.
-struct Data<'a> {
-    frame: &'a Frame<'a>,
-    /// Where in the frame it begins and ends.
-    start: usize,
-    end: usize,
-}
-
-impl Payload for Data<'_> {
-    fn len(&self) -> usize {
-        self.end.saturating_sub(self.start)
-    }
-
-    fn copy(&self, from: usize, into: &mut [u8]) -> Result<(), OutsideRam> {
-        let mut at = self.start + from;
-        let mut rest = into;
-        if let Some(here) = self.frame.head.get(at..) {
-            let count = here.len().min(rest.len());
-            let (first, second) = rest.split_at_mut(count);
-            first.copy_from_slice(&here[..count]);
-            (rest, at) = (second, at + count);
-        }
-        let mut skip = at.saturating_sub(self.frame.head.len()) as u64;
-        for &Piece { gpa, len } in self.frame.body {
-            if rest.is_empty() {
-                break;
-            }
-            if skip >= len {
-                skip -= len;
-                continue;
-            }
-            let count = ((len - skip) as usize).min(rest.len());
-            let (first, second) = rest.split_at_mut(count);
-            self.frame.ram.read(gpa + skip, first)?;
-            (rest, skip) = (second, 0);
-        }
-        Ok(())
-    }
-}
-
-/// Copies parts, one after the other, to guest memory, as far as there is room.
-fn put(ram: &Ram, pieces: &[Piece], parts: &[&[u8]]) -> Result<(), OutsideRam> {
-    let mut pieces = pieces.iter().copied();
-    let mut room = Piece { gpa: 0, len: 0 };
-    for part in parts {
-        let mut rest = *part;
-        while !rest.is_empty() {
-            if room.len == 0 {
-                match pieces.next() {
-                    Some(next) => room = next,
-                    None => return Ok(()),
-                }
-                continue;
-            }
-            let count = rest.len().min(room.len as usize);
-            let (here, behind) = rest.split_at(count);
-            ram.write(room.gpa, here)?;
-            rest = behind;
-            room = Piece {
-                gpa: room.gpa + count as u64,
-                len: room.len - count as u64,
-            };
-        }
-    }
-    Ok(())
 }

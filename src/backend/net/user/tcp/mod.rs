@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 
 use hvf_sys::ram::OutsideRam;
 
+use crate::backend::net::Frame;
 use input::Inbound;
 use output::Outbound;
 use timer::Timers;
@@ -118,6 +119,26 @@ pub trait Payload {
 
     /// Copies bytes from the one at `from` on, as many as `into` has; `len` has told that they are there.
     fn copy(&self, from: usize, into: &mut [u8]) -> Result<(), OutsideRam>;
+}
+
+/// Data that lie in a frame of the guest's.
+pub struct InFrame<'a> {
+    /// The frame.
+    pub frame: &'a Frame<'a>,
+    /// Where in it they begin.
+    pub start: usize,
+    /// How many bytes.
+    pub len: usize,
+}
+
+impl Payload for InFrame<'_> {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn copy(&self, from: usize, into: &mut [u8]) -> Result<(), OutsideRam> {
+        self.frame.copy_part(self.start + from, into)
+    }
 }
 
 impl Payload for &[u8] {

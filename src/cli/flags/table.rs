@@ -269,7 +269,7 @@ pub(in crate::cli) const FLAGS: &[Flag] = &[
         name: "stop-timeout",
         letter: None,
         place: One("TIME", |run| &mut run.stop_timeout),
-        help: "how long the command may take to end after SIGTERM before the guest is powered off (default 10s)",
+        help: "how long the command may take to end after SIGTERM before the guest is powered off (default 10s, and 90s with --init)",
         section: Command,
         example: None,
         variable: Some("XLAUNCH_STOP_TIMEOUT"),

@@ -8,7 +8,8 @@ use hvf_sys::file::Piece;
 use hvf_sys::ram::OutsideRam;
 
 use super::checksum::Sum;
-use super::headers::{IPV6, TcpHeaders};
+use super::headers::TcpHeaders;
+use super::ip::IPV6;
 use super::{Checksum, Frame, Ip, Offload, Offloads, Segments};
 
 /// A frame that is not what its offload says.

@@ -1,27 +1,11 @@
 //! Where the headers of a TCP segment are in a frame (IEEE 802.1Q, RFC 791, RFC 8200, RFC 9293).
 
+use super::ip::{EXTENSIONS_MAX, IPV4, IPV6, kind, protocol};
 use super::{HEADER, Ip};
 
-/// EtherTypes.
-mod kind {
-    pub(super) const IPV4: u16 = 0x0800;
-    pub(super) const IPV6: u16 = 0x86dd;
-    pub(super) const VLAN: [u16; 2] = [0x8100, 0x88a8];
-}
-
-/// IP protocol numbers.
-mod protocol {
-    pub(super) const HOP_BY_HOP: u8 = 0;
-    pub(super) const TCP: u8 = 6;
-    pub(super) const ROUTING: u8 = 43;
-    pub(super) const DESTINATION: u8 = 60;
-}
-
-/// The most extension headers that are looked through.
-const EXTENSIONS_MAX: usize = 8;
-/// Bytes of the fixed headers.
-pub(super) const IPV4: usize = 20;
-pub(super) const IPV6: usize = 40;
+/// The EtherTypes of VLAN tags.
+const VLAN: [u16; 2] = [0x8100, 0x88a8];
+/// Bytes of TCP's header without options.
 const TCP: usize = 20;
 
 /// Offsets from a frame's start.
@@ -42,7 +26,7 @@ impl TcpHeaders {
         let mut ip = HEADER;
         let mut kind = word(head, HEADER - 2)?;
         for _ in 0..2 {
-            if kind::VLAN.contains(&kind) {
+            if VLAN.contains(&kind) {
                 kind = word(head, ip + 2)?;
                 ip += 4;
             }

@@ -10,14 +10,19 @@
 //! may be left to be done (`Offload`): checksums, and the segmentation of TCP. `finish` does it in software where
 //! the other side does not.
 
+mod arp;
 mod checksum;
 mod finish;
 mod headers;
+mod icmp;
+mod ip;
 pub mod link;
 mod loopback;
 mod null;
+mod segment;
 #[cfg(target_os = "linux")]
 pub mod tap;
+mod tcp;
 pub mod user;
 // Elsewhere its tests compile it: only what calls the system needs a Mac.
 #[cfg(any(all(target_os = "macos", feature = "vmnet"), test))]

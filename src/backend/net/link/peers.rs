@@ -5,8 +5,9 @@ use std::io;
 use std::sync::{Arc, Condvar};
 use std::time::Instant;
 
-use super::frames::{self, IP, Incoming};
-use crate::backend::net::user::tcp::{
+use super::frames::{self, Incoming};
+use crate::backend::net::ip::IPV4;
+use crate::backend::net::tcp::{
     self, Config, Connection, Ending, Flags, Payload, Ports, Segment, Seq,
 };
 use crate::backend::net::{Delivery, Frame, Offload, Offloads, Receiver};
@@ -20,7 +21,7 @@ const REPLIES_MAX: usize = 64;
 /// How many bytes a connection keeps in each direction: several of the longest segments.
 const BUFFER: usize = 512 << 10;
 /// The most bytes of data in a packet, and in one that anybody takes.
-const DATA_MAX: usize = 65_535 - IP - tcp::HEADER;
+const DATA_MAX: usize = 65_535 - IPV4 - tcp::HEADER;
 const DATA_LEAST: usize = 1460;
 
 /// Names a connection for as long as the link lives.
@@ -303,7 +304,7 @@ impl Peers {
         let config = Config {
             receive: BUFFER,
             send: BUFFER,
-            ..Config::new(super::MTU - (IP + tcp::HEADER) as u16)
+            ..Config::new(super::MTU - (IPV4 + tcp::HEADER) as u16)
         };
         let mut tcp = Connection::accept(config, Seq(u32::from_ne_bytes(number)), syn);
         tcp.stand();

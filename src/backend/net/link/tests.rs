@@ -12,7 +12,7 @@ use hvf_sys::ram::Ram;
 use proptest::prelude::*;
 
 use super::*;
-use crate::backend::net::user::tcp::{self, Config, Connection, Flags, Ports, Segment, Seq};
+use crate::backend::net::tcp::{self, Config, Connection, Flags, Ports, Segment, Seq};
 use crate::backend::net::wire::plain_sum;
 use crate::backend::net::{Checksum, Offload, Room};
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::ip::{Fragment, Header};
+use crate::backend::net::ip::{Fragment, Header};
 
 /// The most datagrams in the making.
 const DATAGRAMS_MAX: usize = 16;

@@ -10,13 +10,11 @@ use std::time::{Duration, Instant};
 use guest::lan;
 use hvf_sys::os::socket;
 
-use super::ip::{self, Header, Packet, protocol, put, word};
 use super::outbox::Outbox;
 use super::watch::{Token, Watches};
-use crate::backend::net::checksum::Sum;
+use crate::backend::net::icmp::{HEADER, complete, reply, version};
+use crate::backend::net::ip::{self, Header, Packet, put, word};
 
-/// Bytes of an echo message's header: type, code, checksum, identifier, sequence number.
-const HEADER: usize = 8;
 /// The most programs that send echoes at a time: sockets of ours.
 const ECHOES_MAX: usize = 64;
 /// How long one waits for answers.
@@ -25,29 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const BATCH: usize = 16;
 /// What an error quotes of the packet that it is about: enough for every header, and no more than the least MTU takes.
 const QUOTE_MAX: usize = 512;
-
-/// Types of both versions.
-#[derive(Clone, Copy)]
-struct Types {
-    request: u8,
-    reply: u8,
-    protocol: u8,
-}
-
-fn types(address: IpAddr) -> Types {
-    match address {
-        IpAddr::V4(_) => Types {
-            request: 8,
-            reply: 0,
-            protocol: protocol::ICMP,
-        },
-        IpAddr::V6(_) => Types {
-            request: 128,
-            reply: 129,
-            protocol: protocol::ICMPV6,
-        },
-    }
-}
 
 /// What a guest is told about a packet of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,22 +73,14 @@ pub(super) fn tell_of(trouble: Trouble, protocol: u8, key: &super::FlowKey, out:
 
 /// Completes a message and sends it.
 fn send(from: IpAddr, to: IpAddr, mut message: Vec<u8>, out: &mut Outbox) {
-    let packet = Packet::new(from, to, types(to).protocol);
-    put(&mut message, 2, 0);
-    let mut sum = match to {
-        IpAddr::V4(_) => Sum::default(),
-        IpAddr::V6(_) => packet.pseudo(message.len()),
-    };
-    sum.add(&message);
-    put(&mut message, 2, sum.finish());
-    packet.send(out, &mut message, None);
+    let packet = Packet::new(from, to, version(to).protocol);
+    complete(&packet, &mut message);
+    out.send(&packet, &mut message, None);
 }
 
 /// Answers an echo request to us. Other messages are ignored.
 pub(super) fn answer(header: &Header, message: &[u8], out: &mut Outbox) {
-    if message.len() >= HEADER && message[0] == types(header.source).request {
-        let mut reply = message.to_vec();
-        reply[0] = types(header.source).reply;
+    if let Some(reply) = reply(header.source, message) {
         send(header.destination, header.source, reply, out);
     }
 }
@@ -156,7 +123,7 @@ impl Echoes {
         now: Instant,
         watches: &mut Watches,
     ) {
-        if message.len() < HEADER || message[0] != types(header.source).request {
+        if message.len() < HEADER || message[0] != version(header.source).request {
             return;
         }
         let key = EchoKey {
@@ -219,7 +186,7 @@ impl Echoes {
                 return;
             };
             let message = behind_ip(&buffer[..len], key.remote);
-            if message.len() >= HEADER && message[0] == types(key.remote).reply {
+            if message.len() >= HEADER && message[0] == version(key.remote).reply {
                 let mut reply = message.to_vec();
                 put(&mut reply, 4, key.id);
                 send(key.remote, key.guest, reply, out);

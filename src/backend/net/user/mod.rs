@@ -10,12 +10,10 @@
 //! new ones. What an unprivileged process cannot do is not there: TCP and UDP pass, of ICMP only echoes where the host lets
 //! us send them, no other protocols; the time to live ends here; IPv4's options and IPv6's extensions are not passed on.
 
-mod arp;
 mod dhcp;
 mod dns;
 mod fragments;
 mod icmp;
-mod ip;
 #[cfg(any(test, target_os = "macos"))]
 mod message;
 mod outbox;
@@ -23,8 +21,8 @@ mod policy;
 mod publish;
 mod resolvers;
 mod stack;
+mod stations;
 mod streams;
-pub mod tcp;
 mod thread;
 mod udp;
 mod watch;

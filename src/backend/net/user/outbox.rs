@@ -1,10 +1,13 @@
 //! Frames on their way to the guest, in order and bounded: all but TCP's, which waits in its connections.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use guest::lan;
 
-use crate::backend::net::{Mac, Offload, Receiver};
+use crate::backend::net::checksum::Sum;
+use crate::backend::net::ip::{FRAGMENT, Fragment, IPV6, Packet, nonzero, put};
+use crate::backend::net::{Checksum, HEADER, Mac, Offload, Receiver};
 
 /// The most bytes that wait. What comes when there are more is dropped.
 const CAPACITY: usize = 2 << 20;
@@ -72,6 +75,68 @@ impl Outbox {
         frame.extend_from_slice(&self.guest);
         frame.extend_from_slice(&lan::GATEWAY_MAC);
         frame.extend_from_slice(&kind.to_be_bytes());
+    }
+
+    /// Begins a frame with all headers of a packet, behind which there will be `len` bytes of data.
+    pub(super) fn begin(
+        &mut self,
+        packet: &Packet,
+        len: usize,
+        fragment: Option<Fragment>,
+    ) -> Vec<u8> {
+        let mut frame = Vec::with_capacity(HEADER + IPV6 + FRAGMENT + len);
+        self.ethernet(&mut frame, packet.kind());
+        let id = match fragment {
+            Some(fragment) => fragment.id,
+            None => self.next_id(),
+        };
+        packet.header(&mut frame, len, Some(id), fragment);
+        frame
+    }
+
+    /// Adds a packet with its data, in as many fragments as it takes. `checksum` is what is left to be done with the
+    /// data: where its checksum is in it, if that is still the pseudo header's sum. Both addresses are of one version.
+    pub(super) fn send(&mut self, packet: &Packet, data: &mut [u8], checksum: Option<usize>) {
+        let room = self.mtu() - packet.header_len();
+        if data.len() <= room {
+            return self.send_whole(packet, data, checksum);
+        }
+        if let Some(at) = checksum {
+            let mut sum = Sum::default();
+            sum.add(data);
+            put(data, at, nonzero(sum.finish()));
+        }
+        let id = self.next_id();
+        let room = match packet.source {
+            IpAddr::V4(_) => room,
+            IpAddr::V6(_) => room - FRAGMENT,
+        } & !7;
+        let parts = data.len().div_ceil(room);
+        for (index, part) in data.chunks(room).enumerate() {
+            let fragment = Fragment {
+                id,
+                offset: index * room,
+                more: index + 1 < parts,
+            };
+            let mut frame = self.begin(packet, part.len(), Some(fragment));
+            frame.extend_from_slice(part);
+            self.push(Offload::default(), frame);
+        }
+    }
+
+    fn send_whole(&mut self, packet: &Packet, data: &[u8], checksum: Option<usize>) {
+        let mut frame = self.begin(packet, data.len(), None);
+        let start = frame.len() as u16;
+        let checksum = checksum.map_or(Checksum::Complete, |at| Checksum::Partial {
+            start,
+            offset: at as u16,
+        });
+        frame.extend_from_slice(data);
+        let offload = Offload {
+            checksum,
+            segments: None,
+        };
+        self.push(offload, frame);
     }
 
     /// Whether large datagrams still fit.

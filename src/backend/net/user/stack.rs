@@ -9,14 +9,14 @@ use hvf_sys::os::socket;
 use super::dns::{self, Dns};
 use super::fragments::Fragments;
 use super::icmp::{self, Echoes, Trouble};
-use super::ip::{self, Header, kind, protocol};
 use super::outbox::Outbox;
 use super::policy::{self, Goal, Policy};
 use super::streams::{self, Streams, Turn};
-use super::tcp::{InFrame, Payload, Segment};
 use super::udp::{self, Sent, Udp};
 use super::watch::{Token, Watches};
-use super::{Config, FlowKey, Published, arp, dhcp};
+use super::{Config, FlowKey, Published, dhcp, stations};
+use crate::backend::net::ip::{self, Header, kind, protocol};
+use crate::backend::net::tcp::{InFrame, Payload, Segment};
 use crate::backend::net::{Delivery, Frame, HEADER, Mac, Offloads, Receiver};
 
 /// For how long what the host says of its own addresses is believed.
@@ -89,10 +89,12 @@ impl Stack {
             self.out.learn(from);
         }
         if !std::mem::replace(&mut self.heard, true) && self.policy.has_v6 {
-            arp::advertise(Ipv6Addr::UNSPECIFIED, &mut self.out);
+            stations::advertise(Ipv6Addr::UNSPECIFIED, &mut self.out);
         }
         let header = match ip::word(ethernet, 12) {
-            kind::ARP if self.copy(frame) => return arp::arp(&self.scratch, &mut self.out),
+            kind::ARP if self.copy(frame) => {
+                return stations::resolve(&self.scratch, &mut self.out);
+            }
             kind::IPV4 => Header::read_v4(frame.head, frame.len()),
             kind::IPV6 => Header::read_v6(frame.head, frame.len()),
             _ => None,
@@ -135,7 +137,7 @@ impl Stack {
             (protocol::ICMP, IpAddr::V4(_)) => self.message(header, data, quote, now),
             (protocol::ICMPV6, IpAddr::V6(_)) => {
                 let has_v6 = self.policy.has_v6;
-                if !arp::neighbour(header, data, has_v6, &mut self.out) {
+                if !stations::neighbour(header, data, has_v6, &mut self.out) {
                     self.message(header, data, quote, now);
                 }
             }
@@ -324,7 +326,7 @@ impl Stack {
     /// Asks for the guest's hardware address, if it has sent nothing yet.
     fn ask(&mut self) {
         if !self.heard {
-            arp::ask(&mut self.out);
+            stations::ask(&mut self.out);
         }
     }
 
@@ -353,8 +355,8 @@ impl Stack {
         while let Some((key, outgoing)) = streams.next(&mut turn, limit(does, streams::SEGMENT_MAX))
         {
             let data = streams.data(&key, &outgoing);
-            let (header, start) = streams::begin(&key, &outgoing.segment, outgoing.len, turn.out);
-            let offload = streams::offload(&key, &outgoing, start);
+            let sizes = (outgoing.len, outgoing.mss);
+            let (header, offload) = streams::begin(&key, &outgoing.segment, sizes, turn.out);
             let parts = [&header[..], data[0], data[1]];
             if receiver.deliver_parts(offload, &parts) == Delivery::Later {
                 return;

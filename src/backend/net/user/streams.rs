@@ -14,12 +14,14 @@ use hvf_sys::os::socket;
 use hvf_sys::random;
 
 use super::icmp::{self, Trouble};
-use super::ip::{Packet, protocol};
 use super::outbox::Outbox;
-use super::tcp::{self, Config, Connection, Ending, Flags, Outgoing, Payload, Ports, Segment, Seq};
 use super::watch::{Token, Watches};
 use super::{FlowKey, Published, policy};
-use crate::backend::net::{Checksum, Ip, Offload, Segments};
+use crate::backend::net::ip::{Packet, protocol};
+use crate::backend::net::tcp::{
+    self, Config, Connection, Ending, Flags, Outgoing, Payload, Ports, Segment, Seq,
+};
+use crate::backend::net::{Offload, segment};
 
 /// The most connections. A new one takes the place of the one that was idle for longest.
 const FLOWS_MAX: usize = 4096;
@@ -680,62 +682,30 @@ fn initial() -> Option<Seq> {
     Some(Seq(u32::from_ne_bytes(bytes)))
 }
 
-/// The packet around a segment to the guest, and the segment's header with the pseudo header's sum.
+/// A segment to the guest, but for its `len` bytes of data, and what is left to be done with it. Where it has more data
+/// than `mss`, it is to be cut.
 pub(super) fn begin(
     key: &FlowKey,
     segment: &Segment,
-    len: usize,
+    (len, mss): (usize, u16),
     out: &mut Outbox,
-) -> (Vec<u8>, usize) {
+) -> (Vec<u8>, Offload) {
     let packet = Packet::new(key.remote.ip(), key.guest.ip(), protocol::TCP);
     let ports = Ports {
         source: key.remote.port(),
         destination: key.guest.port(),
     };
-    let mut header = Vec::with_capacity(tcp::HEADER + 8);
-    segment.write(ports, &mut header);
-    let sum = !packet.pseudo(header.len() + len).finish();
-    header[tcp::CHECKSUM..tcp::CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
-    let mut frame = packet.begin(out, header.len() + len, None);
-    let start = frame.len();
+    let header = segment::header(&packet, ports, segment, len);
+    let mut frame = out.begin(&packet, header.len() + len, None);
+    let offload = segment::offload(&packet, frame.len(), len, mss);
     frame.extend_from_slice(&header);
-    (frame, start)
-}
-
-/// What is left to be done with a segment that begins `start` bytes behind its frame's start.
-pub(super) fn offload(key: &FlowKey, outgoing: &Outgoing, start: usize) -> Offload {
-    let ip = match key.guest {
-        SocketAddr::V4(_) => Ip::V4,
-        SocketAddr::V6(_) => Ip::V6,
-    };
-    let cut = outgoing.len > usize::from(outgoing.mss);
-    Offload {
-        checksum: Checksum::Partial {
-            start: start as u16,
-            offset: tcp::CHECKSUM as u16,
-        },
-        segments: cut.then_some(Segments {
-            ip,
-            size: outgoing.mss,
-            ecn: false,
-        }),
-    }
+    (frame, offload)
 }
 
 /// Sends a segment that belongs to no connection.
 pub(super) fn stray(key: &FlowKey, segment: &Segment, out: &mut Outbox) {
-    let (frame, start) = begin(key, segment, 0, out);
-    let checksum = Checksum::Partial {
-        start: start as u16,
-        offset: tcp::CHECKSUM as u16,
-    };
-    out.push(
-        Offload {
-            checksum,
-            segments: None,
-        },
-        frame,
-    );
+    let (frame, offload) = begin(key, segment, (0, u16::MAX), out);
+    out.push(offload, frame);
 }
 
 /// Whether a segment begins a connection.

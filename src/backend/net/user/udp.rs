@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::icmp::{self, Trouble};
-use super::ip::{Packet, protocol, word};
 use super::outbox::Outbox;
 use super::policy;
 use super::watch::{Token, Watches, any_for};
 use super::{FlowKey, Published};
+use crate::backend::net::ip::{Packet, protocol, word};
 
 /// Bytes of the header: ports, length, checksum.
 pub(super) const HEADER: usize = 8;
@@ -65,7 +65,7 @@ pub(super) fn reply(from: SocketAddr, to: SocketAddr, data: &[u8], out: &mut Out
     // The pseudo header's sum, as whoever completes the checksum wants it.
     bytes.extend_from_slice(&(!packet.pseudo(len).finish()).to_be_bytes());
     bytes.extend_from_slice(data);
-    packet.send(out, &mut bytes, Some(CHECKSUM));
+    out.send(&packet, &mut bytes, Some(CHECKSUM));
 }
 
 /// What became of a guest's datagram.

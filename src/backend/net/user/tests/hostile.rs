@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::super::ip::{Header, Packet, protocol, put};
 use super::*;
+use crate::backend::net::ip::{Header, Packet, protocol, put};
 
 /// Addresses that lead nowhere but to the network itself.
 const ADDRESSES: [[u8; 4]; 6] = [

@@ -9,15 +9,13 @@ use guest::lan;
 use hvf_sys::file::Piece;
 use hvf_sys::ram::Ram;
 
-use super::super::ip::{Header, Packet, kind, protocol, word};
 use super::super::outbox::Outbox;
-use super::super::tcp::{Config as TcpConfig, Connection, Segment, Seq};
 use super::super::{Config, FlowKey, User, udp};
 use super::MAC;
+use crate::backend::net::ip::{Header, Packet, kind, protocol, word};
+use crate::backend::net::tcp::{Config as TcpConfig, Connection, Segment, Seq};
 use crate::backend::net::wire::plain_sum;
-use crate::backend::net::{
-    Checksum, Frame, HEADER, Network, Offload, Offloads, Receiver, Room, finish,
-};
+use crate::backend::net::{Frame, HEADER, Network, Offload, Offloads, Receiver, Room, finish};
 use crate::spec::UserNet;
 
 /// A test that waits for longer than this waits in vain.
@@ -140,7 +138,7 @@ impl Peer {
     /// Sends a packet with data whose checksum needs no care.
     pub(super) fn packet(&self, packet: &Packet, data: &[u8]) {
         let mut data = data.to_vec();
-        self.emit(|out| packet.send(out, &mut data, None));
+        self.emit(|out| out.send(packet, &mut data, None));
     }
 
     /// Waits until `done` says so, doing what a guest does meanwhile.
@@ -326,22 +324,11 @@ impl Peer {
             remote: SocketAddr::new(self.address(key.1.ip()), key.0),
         };
         let mut out = Outbox::new(1500, lan::GATEWAY_MAC);
-        let (mut frame, start) = super::super::streams::begin(&flow, segment, data.len(), &mut out);
+        let sizes = (data.len(), mss.unwrap_or(u16::MAX));
+        let (mut frame, offload) = super::super::streams::begin(&flow, segment, sizes, &mut out);
         frame[6..12].copy_from_slice(&MAC);
         frame.extend(data);
-        let checksum = Checksum::Partial {
-            start: start as u16,
-            offset: 16,
-        };
-        let segments = mss.map(|size| crate::backend::net::Segments {
-            ip: match key.1 {
-                SocketAddr::V4(_) => crate::backend::net::Ip::V4,
-                SocketAddr::V6(_) => crate::backend::net::Ip::V6,
-            },
-            size,
-            ecn: false,
-        });
-        self.send(Offload { checksum, segments }, &frame);
+        self.send(offload, &frame);
     }
 
     /// Waits until a connection's other side has said everything, and takes it.

@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use guest::lan;
 
-use super::super::ip::{Packet, protocol, put, word};
 use super::super::udp;
 use super::*;
+use crate::backend::net::ip::{Packet, protocol, put, word};
 
 fn arp(target: [u8; 4]) -> Vec<u8> {
     let mut frame = vec![0xff; 6];

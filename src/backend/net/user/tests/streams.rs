@@ -4,8 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
 
-use super::super::tcp::{Ending, Flags, Segment, Seq};
 use super::*;
+use crate::backend::net::tcp::{Ending, Flags, Segment, Seq};
 
 /// A server of the loopback's that does something with each connection, in a thread for each.
 fn server(each: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {

@@ -44,7 +44,7 @@ impl Side {
         let rest = &self.source[self.written..];
         let wrote = tcp.write(&rest[..rest.len().min(self.step)]);
         self.written += wrote;
-        let closed = self.written == self.source.len() && !tcp.is_closing();
+        let closed = self.written == self.source.len() && !tcp.out.closing;
         if closed {
             tcp.close();
         }

@@ -5,38 +5,39 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::outbox::Outbox;
-use crate::backend::net::checksum::Sum;
-use crate::backend::net::{Checksum, HEADER, Offload};
+use super::HEADER;
+use super::checksum::Sum;
 
 /// EtherTypes.
 pub(super) mod kind {
-    pub(in super::super) const IPV4: u16 = 0x0800;
-    pub(in super::super) const ARP: u16 = 0x0806;
-    pub(in super::super) const IPV6: u16 = 0x86dd;
+    pub(in crate::backend::net) const IPV4: u16 = 0x0800;
+    pub(in crate::backend::net) const ARP: u16 = 0x0806;
+    pub(in crate::backend::net) const IPV6: u16 = 0x86dd;
 }
 
 /// IP protocol numbers.
 pub(super) mod protocol {
-    pub(in super::super) const HOP_BY_HOP: u8 = 0;
-    pub(in super::super) const ICMP: u8 = 1;
-    pub(in super::super) const TCP: u8 = 6;
-    pub(in super::super) const UDP: u8 = 17;
-    pub(in super::super) const ROUTING: u8 = 43;
-    pub(in super::super) const FRAGMENT: u8 = 44;
-    pub(in super::super) const ICMPV6: u8 = 58;
-    pub(in super::super) const DESTINATION: u8 = 60;
+    pub(in crate::backend::net) const HOP_BY_HOP: u8 = 0;
+    pub(in crate::backend::net) const ICMP: u8 = 1;
+    pub(in crate::backend::net) const TCP: u8 = 6;
+    pub(in crate::backend::net) const UDP: u8 = 17;
+    pub(in crate::backend::net) const ROUTING: u8 = 43;
+    pub(in crate::backend::net) const FRAGMENT: u8 = 44;
+    pub(in crate::backend::net) const ICMPV6: u8 = 58;
+    pub(in crate::backend::net) const DESTINATION: u8 = 60;
 }
 
 /// Bytes of the headers that we write.
 pub(super) const IPV4: usize = 20;
 pub(super) const IPV6: usize = 40;
+/// IPv4: nobody may fragment the packet.
+const DONT_FRAGMENT: u16 = 0x4000;
 /// Bytes of IPv6's fragment header.
-const FRAGMENT: usize = 8;
+pub(super) const FRAGMENT: usize = 8;
 /// What we send lives as long as that (RFC 1700).
 pub(super) const HOPS: u8 = 64;
 /// The most extension headers that are looked through.
-const EXTENSIONS_MAX: usize = 8;
+pub(super) const EXTENSIONS_MAX: usize = 8;
 
 /// A packet's header. Offsets count from the frame's start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,7 +183,7 @@ impl Packet {
     }
 
     /// Bytes of its header.
-    fn header_len(&self) -> usize {
+    pub(super) fn header_len(&self) -> usize {
         match self.source {
             IpAddr::V4(_) => IPV4,
             IpAddr::V6(_) => IPV6,
@@ -203,87 +204,33 @@ impl Packet {
         sum
     }
 
-    /// Sends the packet with its data, in as many fragments as it takes. `checksum` is what is left to be done with the
-    /// data: where its checksum is in it, if that is still the pseudo header's sum. Both addresses are of one version.
-    pub(super) fn send(&self, out: &mut Outbox, data: &mut [u8], checksum: Option<usize>) {
-        let room = out.mtu() - self.header_len();
-        if data.len() <= room {
-            return self.send_whole(out, data, checksum);
-        }
-        if let Some(at) = checksum {
-            let mut sum = Sum::default();
-            sum.add(data);
-            put(data, at, nonzero(sum.finish()));
-        }
-        let id = out.next_id();
-        let room = match self.source {
-            IpAddr::V4(_) => room,
-            IpAddr::V6(_) => room - FRAGMENT,
-        } & !7;
-        let parts = data.len().div_ceil(room);
-        for (index, part) in data.chunks(room).enumerate() {
-            let fragment = Fragment {
-                id,
-                offset: index * room,
-                more: index + 1 < parts,
-            };
-            let mut frame = self.begin(out, part.len(), Some(fragment));
-            frame.extend_from_slice(part);
-            out.push(Offload::default(), frame);
-        }
-    }
-
-    fn send_whole(&self, out: &mut Outbox, data: &[u8], checksum: Option<usize>) {
-        let mut frame = self.begin(out, data.len(), None);
-        let start = frame.len() as u16;
-        let checksum = checksum.map_or(Checksum::Complete, |at| Checksum::Partial {
-            start,
-            offset: at as u16,
-        });
-        frame.extend_from_slice(data);
-        let offload = Offload {
-            checksum,
-            segments: None,
-        };
-        out.push(offload, frame);
-    }
-
     /// The packet without a frame, for those who quote it.
     pub(super) fn bytes(&self, data: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(IPV6 + data.len());
-        self.header(&mut bytes, data.len(), 0, None);
+        self.header(&mut bytes, data.len(), None, None);
         bytes.extend_from_slice(data);
         bytes
     }
 
-    /// A frame with all headers up to the data, of which there will be `len` bytes.
-    pub(super) fn begin(
-        &self,
-        out: &mut Outbox,
-        len: usize,
-        fragment: Option<Fragment>,
-    ) -> Vec<u8> {
-        let mut frame = Vec::with_capacity(HEADER + IPV6 + FRAGMENT + len);
-        out.ethernet(&mut frame, self.kind());
-        let id = match fragment {
-            Some(fragment) => fragment.id,
-            None => out.next_id(),
-        };
-        self.header(&mut frame, len, id, fragment);
-        frame
-    }
-
-    fn kind(&self) -> u16 {
+    /// Its EtherType.
+    pub(super) fn kind(&self) -> u16 {
         match self.source {
             IpAddr::V4(_) => kind::IPV4,
             IpAddr::V6(_) => kind::IPV6,
         }
     }
 
-    fn header(&self, frame: &mut Vec<u8>, len: usize, id: u32, fragment: Option<Fragment>) {
+    /// Appends its headers for `len` bytes of data. A packet that nobody is to fragment needs no number (RFC 6864, 4.1).
+    pub(super) fn header(
+        &self,
+        frame: &mut Vec<u8>,
+        len: usize,
+        id: Option<u32>,
+        fragment: Option<Fragment>,
+    ) {
         match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                self.header_v4(frame, [source, destination], len, id as u16, fragment);
+                self.header_v4(frame, [source, destination], len, id, fragment);
             }
             (source, destination) => self.header_v6(frame, [source, destination], len, fragment),
         }
@@ -294,11 +241,16 @@ impl Packet {
         frame: &mut Vec<u8>,
         addresses: [Ipv4Addr; 2],
         len: usize,
-        id: u16,
+        id: Option<u32>,
         fragment: Option<Fragment>,
     ) {
         let start = frame.len();
-        let place = fragment.map_or(0, |it| (it.offset / 8) as u16 | u16::from(it.more) << 13);
+        let place = match fragment {
+            Some(it) => (it.offset / 8) as u16 | u16::from(it.more) << 13,
+            None if id.is_none() => DONT_FRAGMENT,
+            None => 0,
+        };
+        let id = id.unwrap_or(0) as u16;
         frame.extend_from_slice(&[0x45, 0]);
         frame.extend_from_slice(&((IPV4 + len) as u16).to_be_bytes());
         frame.extend_from_slice(&id.to_be_bytes());

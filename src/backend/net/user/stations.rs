@@ -3,55 +3,33 @@
 //! Nobody is asked for the guest's address: every frame of its own tells it. Only who has sent nothing yet, and has a
 //! published port, is asked.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use guest::lan;
 
-use super::ip::{self, Header, Packet, kind, protocol, put};
 use super::outbox::{BROADCAST, Outbox};
-use crate::backend::net::{HEADER, Offload};
-
-/// ARP over Ethernet for IPv4: hardware type 1, protocol type, and the lengths of their addresses.
-const ETHERNET_IPV4: [u8; 6] = [0, 1, 0x08, 0x00, 6, 4];
-const REQUEST: u16 = 1;
-const REPLY: u16 = 2;
-/// Bytes of such a packet.
-const ARP: usize = 28;
+use crate::backend::net::ip::{self, Header, Packet, kind, protocol};
+use crate::backend::net::{HEADER, Offload, arp, icmp};
 
 /// Answers a request for one of our addresses.
-pub(super) fn arp(frame: &[u8], out: &mut Outbox) {
-    let Some(packet) = frame.get(HEADER..).and_then(|it| it.first_chunk::<ARP>()) else {
-        return;
-    };
-    let target = Ipv4Addr::new(packet[24], packet[25], packet[26], packet[27]);
-    let ours = matches!(target, lan::GATEWAY | lan::DNS);
-    if packet[..6] != ETHERNET_IPV4 || ip::word(packet, 6) != REQUEST || !ours {
-        return;
+pub(super) fn resolve(frame: &[u8], out: &mut Outbox) {
+    let is_ours = |address| matches!(address, lan::GATEWAY | lan::DNS);
+    if let Some(reply) = arp::reply(frame, lan::GATEWAY_MAC, is_ours) {
+        let mut frame = Vec::with_capacity(HEADER + arp::LEN);
+        out.ethernet(&mut frame, kind::ARP);
+        frame.extend_from_slice(&reply);
+        out.push(Offload::default(), frame);
     }
-    let mut reply = Vec::with_capacity(HEADER + ARP);
-    out.ethernet(&mut reply, kind::ARP);
-    reply.extend_from_slice(&ETHERNET_IPV4);
-    reply.extend_from_slice(&REPLY.to_be_bytes());
-    reply.extend_from_slice(&lan::GATEWAY_MAC);
-    reply.extend_from_slice(&target.octets());
-    // Sender becomes target.
-    reply.extend_from_slice(&packet[8..18]);
-    out.push(Offload::default(), reply);
 }
 
 /// Asks the guest for its hardware address.
 pub(super) fn ask(out: &mut Outbox) {
-    let mut request = Vec::with_capacity(HEADER + ARP);
-    request.extend_from_slice(&BROADCAST);
-    request.extend_from_slice(&lan::GATEWAY_MAC);
-    request.extend_from_slice(&kind::ARP.to_be_bytes());
-    request.extend_from_slice(&ETHERNET_IPV4);
-    request.extend_from_slice(&REQUEST.to_be_bytes());
-    request.extend_from_slice(&lan::GATEWAY_MAC);
-    request.extend_from_slice(&lan::GATEWAY.octets());
-    request.extend_from_slice(&[0; 6]);
-    request.extend_from_slice(&lan::GUEST.octets());
-    out.push(Offload::default(), request);
+    let mut frame = Vec::with_capacity(HEADER + arp::LEN);
+    frame.extend_from_slice(&BROADCAST);
+    frame.extend_from_slice(&lan::GATEWAY_MAC);
+    frame.extend_from_slice(&kind::ARP.to_be_bytes());
+    frame.extend_from_slice(&arp::request(lan::GATEWAY_MAC, lan::GATEWAY, lan::GUEST));
+    out.push(Offload::default(), frame);
 }
 
 /// Types of ICMPv6 (RFC 4861, 4).
@@ -145,8 +123,6 @@ fn send(from: Ipv6Addr, to: Ipv6Addr, message: &mut [u8], out: &mut Outbox) {
         hops: LOCAL,
         ..Packet::new(from.into(), to.into(), protocol::ICMPV6)
     };
-    let mut sum = packet.pseudo(message.len());
-    sum.add(message);
-    put(message, 2, sum.finish());
-    packet.send(out, message, None);
+    icmp::complete(&packet, message);
+    out.send(&packet, message, None);
 }

@@ -85,33 +85,6 @@ pub enum Ending {
     TimedOut,
 }
 
-/// The states of RFC 9293, 3.3.2. LISTEN is the owner's; `Held` is between LISTEN and SYN-RECEIVED.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// A SYN has come that is answered by `Connection::stand` or `Connection::abort`.
-    Held,
-    /// SYN-SENT.
-    SynSent,
-    /// SYN-RECEIVED.
-    SynReceived,
-    /// ESTABLISHED.
-    Established,
-    /// FIN-WAIT-1: we have closed.
-    FinWait1,
-    /// FIN-WAIT-2: and the peer knows.
-    FinWait2,
-    /// CLOSE-WAIT: the peer has closed.
-    CloseWait,
-    /// CLOSING: both have closed at once.
-    Closing,
-    /// LAST-ACK: we have closed after the peer.
-    LastAck,
-    /// TIME-WAIT.
-    TimeWait,
-    /// CLOSED.
-    Closed,
-}
-
 /// A segment's data, wherever it lies.
 pub trait Payload {
     /// How many bytes.
@@ -213,25 +186,6 @@ impl Connection {
     pub fn stand(&mut self) {
         if self.phase == Phase::Held {
             self.phase = Phase::SynReceived;
-        }
-    }
-
-    /// The state, in RFC 9293's words.
-    pub fn state(&self) -> State {
-        match self.phase {
-            Phase::Held => State::Held,
-            Phase::SynSent => State::SynSent,
-            Phase::SynReceived => State::SynReceived,
-            Phase::TimeWait => State::TimeWait,
-            Phase::Closed => State::Closed,
-            Phase::Open => match (self.out.closing, self.out.fin_acked, self.inn.fin) {
-                (false, _, false) => State::Established,
-                (false, _, true) => State::CloseWait,
-                (true, false, false) => State::FinWait1,
-                (true, true, false) => State::FinWait2,
-                (true, _, true) if self.passive => State::LastAck,
-                (true, _, true) => State::Closing,
-            },
         }
     }
 
@@ -348,11 +302,6 @@ impl Connection {
         self.out.closing = true;
     }
 
-    /// Whether `close` was called.
-    pub fn is_closing(&self) -> bool {
-        self.out.closing
-    }
-
     /// Resets the connection, or refuses the one that is held.
     pub fn abort(&mut self) {
         self.stray = self.reset();
@@ -393,6 +342,7 @@ impl Connection {
     }
 
     /// Bytes of memory that its buffers have.
+    #[cfg(test)]
     pub fn memory(&self) -> usize {
         self.out.ring.memory() + self.inn.ring.memory()
     }

@@ -47,6 +47,7 @@ impl Ring {
     }
 
     /// Bytes of memory that it has.
+    #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
         self.memory.len()
     }

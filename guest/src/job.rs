@@ -14,11 +14,15 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const DEFAULT_HOME: &str = "/root";
+/// Whose shell a guest's root has, whatever its name is.
+const ROOT: &str = "0";
+const ANY_SHELL: &str = "/bin/sh";
 /// What a terminal reads as the end of its input: Ctrl-D.
 const END_OF_TRANSMISSION: u8 = 4;
 
@@ -87,16 +91,8 @@ fn user(start: &Start) -> Result<Option<User>, Refused> {
 }
 
 fn command(start: &Start, user: Option<&User>) -> Result<(Command, String), Refused> {
-    let login_shell = [b"sh".to_vec(), b"-l".to_vec()];
-    let argv = if start.argv.is_empty() {
-        &login_shell
-    } else {
-        &start.argv[..]
-    };
-    let name = OsStr::from_bytes(&argv[0]);
-    let mut command = Command::new(name);
+    let (mut command, name) = program(start, user);
     command
-        .args(argv[1..].iter().map(|argument| OsStr::from_bytes(argument)))
         .env_clear()
         .env("PATH", DEFAULT_PATH)
         .env("HOME", home(user));
@@ -104,13 +100,41 @@ fn command(start: &Start, user: Option<&User>) -> Result<(Command, String), Refu
     if let Some(name) = name_of_user {
         command.env("USER", name).env("LOGNAME", name);
     }
+    if start.argv.is_empty() {
+        command.env("SHELL", &name);
+    }
     for entry in &start.env {
         let mut halves = entry.splitn(2, |&byte| byte == b'=').map(OsStr::from_bytes);
         let name = halves.next().unwrap_or_default();
         command.env(name, halves.next().unwrap_or_default());
     }
     command.current_dir(directory(&start.cwd, home(user))?);
-    Ok((command, name.to_string_lossy().into_owned()))
+    Ok((command, name))
+}
+
+/// The command that is asked for and its name: without one, a login shell.
+fn program(start: &Start, user: Option<&User>) -> (Command, String) {
+    if let [name, arguments @ ..] = &start.argv[..] {
+        let mut command = Command::new(OsStr::from_bytes(name));
+        command.args(arguments.iter().map(|it| OsStr::from_bytes(it)));
+        return (command, String::from_utf8_lossy(name).into_owned());
+    }
+    let shell = login_shell(user);
+    let mut command = Command::new(&shell);
+    // What makes a shell one for logging in (login(1)).
+    command.arg0(format!("-{}", shell.rsplit('/').next().unwrap_or("sh")));
+    (command, shell)
+}
+
+/// The shell that the user has in the guest, or the one that every guest has.
+fn login_shell(user: Option<&User>) -> String {
+    let root = || User::find(ROOT).ok();
+    let shell = match user {
+        Some(user) => user.shell.clone(),
+        None => root().and_then(|user| user.shell),
+    };
+    let there = shell.filter(|path| Path::new(path).is_file());
+    there.unwrap_or_else(|| ANY_SHELL.to_owned())
 }
 
 fn home(user: Option<&User>) -> &str {

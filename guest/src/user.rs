@@ -25,7 +25,12 @@ pub(crate) struct User {
     pub(crate) name: Option<String>,
     /// The home directory.
     pub(crate) home: String,
+    /// The login shell; none where the user has none or is not to log in.
+    pub(crate) shell: Option<String>,
 }
+
+/// What stands in a shell's place for those who are not to log in (nologin(8)).
+const NO_SHELLS: [&str; 2] = ["nologin", "false"];
 
 impl User {
     /// The guest's user that `wanted` says. An error is a sentence.
@@ -68,6 +73,7 @@ impl User {
             groups: Vec::new(),
             name: None,
             home: "/".to_owned(),
+            shell: None,
         }))
     }
 
@@ -84,8 +90,15 @@ impl User {
             groups: Vec::new(),
             name: Some(name.to_owned()),
             home: home.unwrap_or("/").to_owned(),
+            shell: fields.next().and_then(shell),
         })
     }
+}
+
+fn shell(path: &str) -> Option<String> {
+    let path = path.trim_end();
+    let name = path.strip_prefix('/')?.rsplit('/').next()?;
+    (!name.is_empty() && !NO_SHELLS.contains(&name)).then(|| path.to_owned())
 }
 
 /// Lines `name:password:gid:members`.
@@ -142,6 +155,8 @@ mod tests {
         # a comment\nbroken\nalso:x:many:1::/:\n\
         me:x:1000:1001:Me,,,:/home/me:/bin/bash\n\
         nowhere:x:7:7::relative:\n\
+        daemon:x:1:1::/:/usr/sbin/nologin\n\
+        odd:x:8:8::/:bash\n\
         42:x:2000:2000::/home/42:/bin/sh\n";
     const GROUP: &str =
         "root:x:0:\nme:x:1001:\naudio:x:29:root,me\nvideo:x:44:me, you\nbad:x:x:me\nempty:x:50\n";
@@ -186,6 +201,20 @@ mod tests {
     fn a_home_is_an_absolute_path() {
         for (wanted, home) in [("me", "/home/me"), ("nowhere", "/"), ("1234", "/")] {
             assert_eq!(user(wanted).unwrap().home, home);
+        }
+    }
+
+    #[test]
+    fn a_shell_is_a_program_that_lets_log_in() {
+        for (wanted, shell) in [
+            ("me", Some("/bin/bash")),
+            ("42", Some("/bin/sh")),
+            ("nowhere", None),
+            ("daemon", None),
+            ("odd", None),
+            ("1234", None),
+        ] {
+            assert_eq!(user(wanted).unwrap().shell.as_deref(), shell, "{wanted}");
         }
     }
 }

@@ -81,6 +81,32 @@ fn an_image_that_nobody_may_write_serves_as_well() {
 }
 
 #[test]
+fn without_a_command_the_shell_that_the_image_gives_the_user_logs_in() {
+    let Some(xlaunch) = Program::find() else {
+        return;
+    };
+    let place = TempDir::new().unwrap();
+    let image = busybox_disk(&place);
+    let image = image.to_str().unwrap();
+    let passwd = "printf '%s\\n' 'root:x:0:0::/root:/bin/ash' 'me:x:1:1::/:/sbin/nologin' 'you:x:2:2::/:/bin/none' > /etc/passwd";
+    let finished = xlaunch.run(&["--keep", image, "--", "sh", "-c", passwd]);
+    assert_eq!(finished.code(), 0, "{finished}");
+    for (user, expected) in [
+        ("0", "-ash /bin/ash root\n"),
+        ("me", "-sh /bin/sh me\n"),
+        ("you", "-sh /bin/sh you\n"),
+    ] {
+        let running = xlaunch.start(&["-u", user, image]);
+        let finished = running.finish_with(b"echo $0 $SHELL $USER\n".to_vec());
+        assert_eq!(finished.text(), expected, "{finished}");
+    }
+    let finished = xlaunch
+        .start(&[image])
+        .finish_with(b"echo $0 $SHELL\n".to_vec());
+    assert_eq!(finished.text(), "-ash /bin/ash\n", "{finished}");
+}
+
+#[test]
 fn an_image_without_a_root_is_125_and_says_why() {
     let Some(xlaunch) = Program::find() else {
         return;

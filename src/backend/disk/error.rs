@@ -143,6 +143,10 @@ fn overlay(image: &Path, defect: &Defect, f: &mut fmt::Formatter<'_>) -> fmt::Re
             }
             write!(f, "; wait until that ends, or name another file")
         }
+        Defect::Replaced => write!(
+            f,
+            "another process has removed or replaced it just now; try again"
+        ),
     }
 }
 

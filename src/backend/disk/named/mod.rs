@@ -38,7 +38,7 @@ mod log;
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use hvf_sys::file::open_image;
@@ -71,6 +71,8 @@ pub(super) enum Defect {
     /// It was made for another image, or for this one as it was: path and size then, and whether the size is the same.
     OtherBase(PathBuf, u64, bool),
     InUse(Holder),
+    /// Its name led elsewhere when it was locked.
+    Replaced,
 }
 
 impl From<io::Error> for Defect {
@@ -118,7 +120,9 @@ fn open_file(path: &Path, base: &Base) -> Result<(File, Blocks, Log), Defect> {
     };
     let opened = open_locked(&file, path, base);
     // Nothing is in it, unless another process was faster.
-    if new && matches!(&opened, Err(defect) if !matches!(defect, Defect::InUse(_))) {
+    if new
+        && matches!(&opened, Err(defect) if !matches!(defect, Defect::InUse(_) | Defect::Replaced))
+    {
         let _ = fs::remove_file(path);
     }
     let (blocks, log) = opened?;
@@ -131,6 +135,10 @@ fn open_locked(file: &File, path: &Path, base: &Base) -> Result<(Blocks, Log), D
     }
     if let Err(Trouble::InUse(holder, _)) = lock::take(file, path, true) {
         return Err(Defect::InUse(holder));
+    }
+    // Whoever made it may have failed and removed it meanwhile: what were written to it would be lost.
+    if !leads_to(path, file)? {
+        return Err(Defect::Replaced);
     }
     let header = match read_header(file)? {
         Some(header) => header,
@@ -155,6 +163,16 @@ fn open_locked(file: &File, path: &Path, base: &Base) -> Result<(Blocks, Log), D
         hvf_sys::file::flush(file)?;
     }
     Ok((blocks, Log::new(header.id, start, tail)))
+}
+
+/// Whether a name still is this file's.
+fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
+    let file = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (file.dev(), file.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The header; `None` where the file is new, or as a crash leaves one that was: empty, or with nothing but zeros where

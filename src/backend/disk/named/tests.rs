@@ -203,6 +203,22 @@ fn an_overlay_that_cannot_begin_leaves_nothing() {
     assert_eq!(fs::read_dir(desk.dir.path()).unwrap().count(), 0);
 }
 
+#[test]
+fn one_that_was_removed_before_it_was_locked_is_not_used() {
+    let desk = Desk::new(&pattern(LEN));
+    drop(desk.open().unwrap());
+    let path = desk.overlay();
+    let file = open_image(&path, true).unwrap();
+    let base = read_header(&file).unwrap().unwrap().base;
+    assert!(open_locked(&file, &path, &base).is_ok());
+    fs::remove_file(&path).unwrap();
+    let removed = open_locked(&file, &path, &base);
+    assert!(matches!(removed, Err(Defect::Replaced)));
+    drop(desk.open().unwrap());
+    let replaced = open_locked(&file, &path, &base);
+    assert!(matches!(replaced, Err(Defect::Replaced)));
+}
+
 /// An overlay with three commits of one block each, as bytes.
 fn three_commits(desk: &Desk) -> Vec<u8> {
     let (ram, disk) = (ram(), desk.open().unwrap());

@@ -78,8 +78,21 @@ mod tests {
         io::stdin().read_to_end(&mut Vec::new()).unwrap();
     }
 
+    /// This program once more, by what runs it where the host does not itself (`scripts/cross --run`).
+    fn again() -> Command {
+        let program = env::current_exe().unwrap();
+        match env::var_os("XLAUNCH_TEST_RUNNER") {
+            None => Command::new(program),
+            Some(runner) => {
+                let mut command = Command::new(runner);
+                command.arg(program);
+                command
+            }
+        }
+    }
+
     fn start(path: &Path, alone: &str) -> Child {
-        let mut child = Command::new(env::current_exe().unwrap())
+        let mut child = again()
             .args([
                 "--exact",
                 "record_lock::tests::other_process",

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use super::bench::{Bench, PAGE};
 use super::*;
+use crate::backend::again;
 use crate::bus::{Nanos, Width};
 use crate::layout::{self, PM_TIMER_HZ, slot};
 
@@ -265,7 +266,9 @@ fn a_long_storm_ends_and_takes_no_memory() {
     }
     let module = module_path!().split_once("::").unwrap().1;
     let name = format!("{module}::a_long_storm_ends_and_takes_no_memory");
-    let mut child = Command::new(env::current_exe().unwrap())
+    let program = again::words();
+    let mut child = Command::new(&program[0])
+        .args(&program[1..])
         .args(["--exact", &name, "--nocapture"])
         .env(CHILD, "1")
         .stdout(Stdio::null())

@@ -8,6 +8,7 @@ use std::time::Duration;
 use guest::link::{GUEST, LAUNCHER, MAC, PREFIX};
 
 use super::*;
+use crate::backend::again;
 use crate::backend::net::cable::Cable;
 use crate::backend::net::link::LinkNet;
 
@@ -33,7 +34,7 @@ fn linux_talks_with_the_link_over_a_tap() {
     }
     let output = Command::new("unshare")
         .args(unshare())
-        .arg(std::env::current_exe().unwrap())
+        .args(again::words())
         .args([INSIDE, "--exact", "--ignored", "--nocapture"])
         .output()
         .unwrap();
